@@ -1,0 +1,2 @@
+// Package decision decides which node may receive writes.
+package decision
