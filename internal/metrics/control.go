@@ -80,7 +80,7 @@ func newControl(r *registrar, l Labels) *Control {
 	for _, step := range closed(l.Steps) {
 		c.steps[step] = steps.WithLabelValues(step).(prometheus.Histogram)
 	}
-	r.MustRegister(&statusCollector{control: c, labels: l})
+	r.MustRegister(&statusCollector{control: c, states: closed(l.States), nodes: closed(l.Nodes), criteria: closed(l.Criteria)})
 	return c
 }
 

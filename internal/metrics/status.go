@@ -22,8 +22,8 @@ var (
 
 // statusCollector turns one snapshot per scrape into gauges.
 type statusCollector struct {
-	control *Control
-	labels  Labels
+	control                 *Control
+	states, nodes, criteria []string
 }
 
 // Describe implements prometheus.Collector.
@@ -42,13 +42,13 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for _, state := range closed(c.labels.States) {
+	for _, state := range c.states {
 		gauge(stateDesc, oneIf(state == s.State), state)
 	}
 	gauge(epochDesc, float64(s.Epoch))
 	gauge(writesOpenDesc, oneIf(s.WritesOpen))
 	gauge(lossDesc, s.LossBytes)
-	for _, name := range closed(c.labels.Nodes) {
+	for _, name := range c.nodes {
 		n := nodeOf(s.Nodes, name)
 		gauge(nodeUpDesc, oneIf(n.Up), name)
 		gauge(nodeLagDesc, n.LagBytes, name)
@@ -56,7 +56,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 			gauge(nodeRoleDesc, oneIf(role == n.Role), name, role)
 		}
 	}
-	for _, criterion := range c.criteria(s.Criteria) {
+	for _, criterion := range c.pairs(s.Criteria) {
 		gauge(criterionDesc, oneIf(criterion.Pass), criterion.Name, criterion.Node)
 	}
 }
@@ -69,14 +69,14 @@ func nodeOf(nodes []Node, name string) Node {
 	return Node{Name: name, Role: "unknown", LagBytes: Unknown()}
 }
 
-// criteria returns the listed criteria of the snapshot, each pair of name and node once: pass only if every entry of the pair passes. A criterion
+// pairs returns the listed criteria of the snapshot, each pair of name and node once: pass only if every entry of the pair passes. A criterion
 // that was not evaluated appears without a node and does not pass.
-func (c *statusCollector) criteria(evaluated []Criterion) []Criterion {
+func (c *statusCollector) pairs(evaluated []Criterion) []Criterion {
 	var out []Criterion
-	for _, name := range closed(c.labels.Criteria) {
+	for _, name := range c.criteria {
 		first := len(out)
 		for _, e := range evaluated {
-			if e.Name != name || (e.Node != "" && !slices.Contains(c.labels.Nodes, e.Node)) {
+			if e.Name != name || (e.Node != "" && !slices.Contains(c.nodes, e.Node)) {
 				continue
 			}
 			i := slices.IndexFunc(out[first:], func(o Criterion) bool { return o.Node == e.Node })
