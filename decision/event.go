@@ -1,0 +1,59 @@
+package decision
+
+// Event is one input of the engine: Tick, Observed, Completed or Reconfigured. Every event carries the Instant at which it is handed in;
+// Instants never decrease from one Step to the next.
+type Event interface{ instant() Instant }
+
+// Tick says that time has passed. The shell sends one every Config.TickInterval.
+type Tick struct {
+	At Instant
+	// DataPlane is what the forwarding paths know at that time.
+	DataPlane DataPlane
+}
+
+// DataPlane holds what only the forwarding paths can know about the epoch that is not yet cut.
+type DataPlane struct {
+	// Heard is when a backend of that epoch last sent a byte to a client. A byte is a sign of life; it does not prove a primary.
+	Heard Opt[Instant]
+	// Relaxed counts the commits of that epoch that asked for less than synchronous replication. Unknown when they are not counted:
+	// then no change is called lossless.
+	Relaxed Opt[uint64]
+}
+
+// Observed brings the result of one probe round of one node.
+type Observed struct {
+	At          Instant
+	Observation Observation
+}
+
+// Completed brings the outcome of a Persist or a Cut, exactly once for each; for other actions it is optional.
+type Completed struct {
+	At       Instant
+	ActionID uint64
+	Outcome  Outcome
+}
+
+// Outcome is what became of an action.
+type Outcome struct {
+	// Err says in words what went wrong, without a secret; empty when the action is done.
+	Err string
+	// LastByte (Cut) is when a backend of the epoch last sent a byte to a client: a writer that was silent from then on acknowledged
+	// nothing more. Unknown: the end of the cut counts.
+	LastByte Opt[Instant]
+	// Sessions counts what the action did to sessions (Cut: Ended; Open: Moved, Refused).
+	Sessions SessionCounts
+}
+
+// OK says whether the action was done.
+func (o Outcome) OK() bool { return o.Err == "" }
+
+// Reconfigured brings a new, valid configuration.
+type Reconfigured struct {
+	At     Instant
+	Config Config
+}
+
+func (e Tick) instant() Instant         { return e.At }
+func (e Observed) instant() Instant     { return e.At }
+func (e Completed) instant() Instant    { return e.At }
+func (e Reconfigured) instant() Instant { return e.At }
