@@ -1,0 +1,29 @@
+//go:build !linux
+
+package lab
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// supported is false away from Linux: without /proc the lab could not keep its promise to leave no process behind. Start says
+// so; the package compiles, so that pgtether itself builds everywhere.
+const supported = false
+
+func processesIn(string) []int { return nil }
+
+func processState(int) byte { return 0 }
+
+func processTitle(int) string { return "" }
+
+func removeSegment(int, int) {}
+
+func (a account) processAttributes() *syscall.SysProcAttr { return nil }
+
+func (a account) serverAttributes() *syscall.SysProcAttr { return nil }
+
+func ownerOf(os.FileInfo) (uid, gid int) { return -1, -1 }
+
+func sendSignal(int, syscall.Signal) error { return errors.ErrUnsupported }

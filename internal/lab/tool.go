@@ -1,0 +1,55 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// toolEnvironment is what every program of the lab sees: none of the caller's PG* variables, which would redirect psql or
+// initdb to somebody's real server.
+func (l *Lab) toolEnvironment(extra ...string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + l.dir, "LC_ALL=C", "TZ=UTC"}
+	return append(env, extra...)
+}
+
+// tool describes one run of a PostgreSQL program, as the servers' account.
+type tool struct {
+	path  string
+	args  []string
+	env   []string
+	stdin string
+}
+
+// run executes a tool to its end; its error carries what the program said.
+func (l *Lab) run(ctx context.Context, t tool) error {
+	cmd := exec.CommandContext(ctx, t.path, t.args...)
+	cmd.Dir = l.dir // also how the guardian recognises a program that outlived us
+	cmd.Env = l.toolEnvironment(t.env...)
+	cmd.Stdin = strings.NewReader(t.stdin)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.SysProcAttr = l.account.processAttributes()
+	cmd.WaitDelay = 5 * time.Second
+	began := time.Now()
+	err := cmd.Run()
+	l.opts.Log.Debug("lab ran program", "step", filepath.Base(t.path), "took", time.Since(began), "err", err)
+	if err != nil {
+		return fmt.Errorf("run %s: %w: %s", filepath.Base(t.path), err, lastLines(said.String(), 8))
+	}
+	return nil
+}
+
+// lastLines keeps the end of a program's output, on one line, for an error message.
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if len(lines) > n {
+		lines = lines[len(lines)-n:]
+	}
+	return strings.Join(lines, " | ")
+}
