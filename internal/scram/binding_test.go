@@ -11,8 +11,11 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"math/big"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -62,20 +65,66 @@ func TestServerEndPointHashesTheCertificateByItsOwnSignature(t *testing.T) {
 		{ecKey, x509.ECDSAWithSHA512, sum512},
 	} {
 		cert := selfSigned(t, c.signer, c.algorithm)
-		got, err := ServerEndPoint(cert)
+		got, err := ServerEndPoint(cert.Raw)
 		if err != nil || !bytes.Equal(got, c.want(cert.Raw)) {
 			t.Errorf("%s: %x, %v", c.algorithm, got, err)
 		}
 	}
 }
 
+// framed returns the outer frame of a certificate with this signature algorithm around nothing of use.
+func framed(t testing.TB, oid string, parameters any) []byte {
+	t.Helper()
+	var a algorithm
+	for _, part := range strings.Split(oid, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.OID = append(a.OID, n)
+	}
+	if parameters != nil {
+		a.Parameters.FullBytes = marshal(t, parameters)
+	}
+	return marshal(t, certificate{Signed: asn1.RawValue{FullBytes: marshal(t, "signed")}, Algorithm: a, Signature: asn1.BitString{Bytes: []byte{1}, BitLength: 8}})
+}
+
+func marshal(t testing.TB, v any) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 func TestServerEndPointUsesSHA256InPlaceOfMD5AndSHA1(t *testing.T) {
-	raw := []byte("any certificate")
-	want := sha256.Sum256(raw)
-	for _, a := range []x509.SignatureAlgorithm{x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1, x509.DSAWithSHA256} {
-		got, err := ServerEndPoint(&x509.Certificate{Raw: raw, SignatureAlgorithm: a})
-		if err != nil || !bytes.Equal(got, want[:]) {
-			t.Errorf("%s: %x, %v", a, got, err)
+	for name, oid := range map[string]string{
+		"MD5 with RSA": "1.2.840.113549.1.1.4", "SHA-1 with RSA": "1.2.840.113549.1.1.5", "SHA-1 with ECDSA": "1.2.840.10045.4.1",
+		"SHA-1 with DSA": "1.2.840.10040.4.3", "SHA-256 with DSA": "2.16.840.1.101.3.4.3.2",
+	} {
+		der := framed(t, oid, nil)
+		want := sha256.Sum256(der)
+		if got, err := ServerEndPoint(der); err != nil || !bytes.Equal(got, want[:]) {
+			t.Errorf("%s: %x, %v", name, got, err)
+		}
+	}
+}
+
+func TestServerEndPointReadsTheHashOfPSS(t *testing.T) {
+	der := framed(t, oidPSS, struct{}{}) // no parameters: SHA-1, replaced
+	want := sha256.Sum256(der)
+	if got, err := ServerEndPoint(der); err != nil || !bytes.Equal(got, want[:]) {
+		t.Errorf("default hash: %x, %v", got, err)
+	}
+	for name, parameters := range map[string]any{
+		"no sequence":   "text",
+		"unknown hash":  pssParameters{Hash: algorithm{OID: asn1.ObjectIdentifier{1, 2, 3}}, Salt: 20, Field: 1},
+		"none at all":   nil,
+		"an odd number": 7,
+	} {
+		if got, err := ServerEndPoint(framed(t, oidPSS, parameters)); !errors.Is(err, ErrNoBindingHash) || got != nil {
+			t.Errorf("%s: %x, %v; want ErrNoBindingHash", name, got, err)
 		}
 	}
 }
@@ -85,13 +134,32 @@ func TestServerEndPointIsUndefinedForASignatureWithoutHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, cert := range []*x509.Certificate{
-		selfSigned(t, key, x509.PureEd25519),
-		{Raw: []byte("x"), SignatureAlgorithm: x509.UnknownSignatureAlgorithm},
-		{Raw: []byte("x"), SignatureAlgorithm: x509.MD2WithRSA},
+	good := framed(t, "1.2.840.10045.4.3.2", nil)
+	for name, der := range map[string][]byte{
+		"Ed25519":          selfSigned(t, key, x509.PureEd25519).Raw,
+		"MD2":              framed(t, "1.2.840.113549.1.1.2", nil),
+		"unknown":          framed(t, "1.2.3.4", nil),
+		"nothing":          nil,
+		"garbage":          []byte("-----BEGIN CERTIFICATE-----"),
+		"cut":              good[:len(good)-1],
+		"bytes behind":     append(bytes.Clone(good), 0),
+		"length of 4 GiB":  {0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0x00},
+		"indefinite frame": {0x30, 0x80, 0x00, 0x00},
 	} {
-		if got, err := ServerEndPoint(cert); !errors.Is(err, ErrNoBindingHash) || got != nil {
-			t.Errorf("%s: %x, %v; want ErrNoBindingHash", cert.SignatureAlgorithm, got, err)
+		if got, err := ServerEndPoint(der); !errors.Is(err, ErrNoBindingHash) || got != nil {
+			t.Errorf("%s: %x, %v; want ErrNoBindingHash", name, got, err)
 		}
 	}
+}
+
+func FuzzServerEndPoint(f *testing.F) {
+	f.Add(framed(f, "1.2.840.10045.4.3.2", nil))
+	f.Add(framed(f, oidPSS, struct{}{}))
+	f.Add(framed(f, oidPSS, pssParameters{Hash: algorithm{OID: asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}}, Salt: 20, Field: 1}))
+	f.Fuzz(func(t *testing.T, der []byte) {
+		got, err := ServerEndPoint(der)
+		if (err == nil) == (got == nil) || len(got) > maxBindingLength {
+			t.Fatalf("%d bytes, error %v", len(got), err)
+		}
+	})
 }
