@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// past is a deadline that has passed: it wakes whoever is blocked in a read or write.
+var past = time.Unix(1, 0)
+
+// errSevered is what a write on a backend connection gets after its epoch was cut or the connection was closed.
+var errSevered = errors.New("backend connection is closed to writes")
+
+// backend is one connection to a node under one epoch. Every byte that the proxy sends to a node passes its Write, also what TLS sends on its
+// own account, and every byte of a node's that goes to a client is written inside toClient. It is the net.Conn below TLS.
+type backend struct {
+	epoch uint64
+	node  string
+	addr  string
+	raw   *net.TCPConn
+	table *table
+	// conn is what the protocol is spoken on: the backend itself, or TLS on top of it. Set once, before the backend is shared.
+	conn net.Conn
+	// toBackend admits writes to the node, toClient writes of what the node said to its client.
+	toBackend, toClient gate
+	// client is woken when it has to be detached; nil for a connection that serves no client (a cancel request).
+	client interface{ interrupt(cause error) }
+
+	closing sync.Once
+}
+
+// newBackend wraps a fresh connection. It still has to be added to the table.
+func newBackend(t *table, r Route, raw *net.TCPConn) *backend {
+	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, raw: raw, table: t, toBackend: newGate(), toClient: newGate()}
+	b.conn = b
+	return b
+}
+
+// Read implements net.Conn.
+func (b *backend) Read(p []byte) (int, error) { return b.raw.Read(p) }
+
+// Write implements net.Conn: it sends nothing once the backend was severed.
+func (b *backend) Write(p []byte) (int, error) {
+	if !b.toBackend.enter() {
+		return 0, errSevered
+	}
+	n, err := b.raw.Write(p)
+	b.toBackend.leave()
+	return n, err
+}
+
+// CloseWrite ends the direction towards the node; what the node still has to say can be read.
+func (b *backend) CloseWrite() error {
+	if !b.toBackend.enter() {
+		return errSevered
+	}
+	defer b.toBackend.leave()
+	return b.raw.CloseWrite()
+}
+
+// Close closes the connection in the ordinary way and forgets it. Bytes already handed to the kernel are still delivered.
+func (b *backend) Close() error {
+	var err error
+	b.closing.Do(func() {
+		b.toBackend.shut()
+		b.toClient.shut()
+		err = b.raw.Close()
+		b.table.remove(b)
+	})
+	return err
+}
+
+// detach begins to keep the backend's words from its client; toClient.wait says when it is done.
+func (b *backend) detach() {
+	b.toClient.shut()
+	if b.client != nil {
+		b.client.interrupt(errSevered)
+	}
+}
+
+// reset closes the connection with a TCP reset: what the kernel has not sent yet is dropped. When it returns no byte is being sent, and none
+// will be.
+func (b *backend) reset() {
+	b.toBackend.shut()
+	_ = b.raw.SetWriteDeadline(past)
+	b.toBackend.wait()
+	b.closing.Do(func() {
+		_ = b.raw.SetLinger(0)
+		_ = b.raw.Close()
+		b.table.remove(b)
+	})
+}
+
+// LocalAddr implements net.Conn.
+func (b *backend) LocalAddr() net.Addr { return b.raw.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (b *backend) RemoteAddr() net.Addr { return b.raw.RemoteAddr() }
+
+// SetDeadline implements net.Conn.
+func (b *backend) SetDeadline(t time.Time) error { return b.raw.SetDeadline(t) }
+
+// SetReadDeadline implements net.Conn.
+func (b *backend) SetReadDeadline(t time.Time) error { return b.raw.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn.
+func (b *backend) SetWriteDeadline(t time.Time) error { return b.raw.SetWriteDeadline(t) }

@@ -1,0 +1,56 @@
+package proxy
+
+import "sync/atomic"
+
+// gate lets writers through until it is shut, and lets whoever shuts it wait until the last of them has left. Passing it costs two atomic
+// additions; it is no lock: writers do not wait for each other, and never for the one who shuts.
+//
+// Invariant: after shut and then wait have returned, no writer is between enter and leave, and enter returns false for ever.
+type gate struct {
+	// state counts the writers inside in steps of gateWriter; its lowest bit says that the gate is shut.
+	state atomic.Int64
+	// left holds a token when a writer may have been the last one to leave a shut gate.
+	left chan struct{}
+}
+
+const (
+	gateShut   = 1
+	gateWriter = 2
+)
+
+// newGate returns an open gate.
+func newGate() gate { return gate{left: make(chan struct{}, 1)} }
+
+// enter reports whether the writer may go on. If so, it must call leave when its write has returned.
+func (g *gate) enter() bool {
+	if g.state.Add(gateWriter)&gateShut == 0 {
+		return true
+	}
+	g.leave()
+	return false
+}
+
+// leave ends what enter began.
+func (g *gate) leave() {
+	if g.state.Add(-gateWriter) != gateShut {
+		return
+	}
+	select {
+	case g.left <- struct{}{}:
+	default: // a token is there already; the waiter looks at the state again
+	}
+}
+
+// shut closes the gate for ever. It may be called more than once.
+func (g *gate) shut() { g.state.Or(gateShut) }
+
+// isShut reports whether the gate was shut.
+func (g *gate) isShut() bool { return g.state.Load()&gateShut != 0 }
+
+// wait returns when the gate is shut and nobody is inside. Only one goroutine may wait at a time, after shut; whoever shuts makes sure that
+// writers cannot block inside (by a deadline in the past).
+func (g *gate) wait() {
+	for g.state.Load() != gateShut {
+		<-g.left
+	}
+}
