@@ -61,7 +61,7 @@ func ParseLSN(s string) (LSN, error) {
 type Evidence uint8
 
 const (
-	// EvidenceUnknown means that nothing was tried or nothing can be concluded.
+	// EvidenceUnknown means that nothing was tried (no detail) or nothing can be concluded (the detail says why).
 	EvidenceUnknown Evidence = iota
 	// Answers means that the probe succeeded.
 	Answers
@@ -240,10 +240,11 @@ type Observation struct {
 }
 
 // Evidence combines the ways in: any success is Answers, else any well-formed answer is Alive; Refused only when every way that was tried
-// was refused, else Silent when every way failed.
+// was refused, else Silent when every way failed. An attempt that was made and proved nothing (its evidence is unknown and it has a detail:
+// another protocol answers there, or the prober could not even try) makes the whole unknown: silence needs every way to be silent.
 func (o Observation) Evidence() Evidence {
 	best := EvidenceUnknown
-	refusedOnly, tried := true, false
+	refusedOnly, tried, inconclusive := true, false, false
 	for _, a := range []Attempt{o.Persistent, o.Fresh, o.Replication} {
 		switch a.Evidence {
 		case Answers:
@@ -254,12 +255,14 @@ func (o Observation) Evidence() Evidence {
 			tried, refusedOnly = true, false
 		case Refused:
 			tried = true
+		default:
+			inconclusive = inconclusive || a.Detail != ""
 		}
 	}
 	switch {
 	case best == Alive:
 		return Alive
-	case !tried:
+	case !tried, inconclusive:
 		return EvidenceUnknown
 	case refusedOnly:
 		return Refused
