@@ -13,7 +13,8 @@ var (
 	ErrOutOfOrder = errors.New("continue SCRAM exchange: message out of order")
 	// ErrMalformed means that a message is not what RFC 5802 and PostgreSQL's protocol allow.
 	ErrMalformed = errors.New("malformed SCRAM message")
-	// ErrTooLong means that a message is longer than its bound. PostgreSQL closes such a connection without a word.
+	// ErrTooLong means that a message is longer than its bound. From a Server it comes together with ErrAuthenticationFailed, because
+	// PostgreSQL answers so.
 	ErrTooLong = errors.New("SCRAM message too long")
 	// ErrInvalidVerifier means that a string is not a verifier as pg_authid.rolpassword holds it.
 	ErrInvalidVerifier = errors.New("invalid SCRAM-SHA-256 verifier")

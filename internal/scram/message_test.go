@@ -111,16 +111,20 @@ func FuzzInitialResponse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parseInitialResponse(b)
+		mechanism, rest, err := cutMechanism(b)
 		if err != nil {
 			return
 		}
-		back := append([]byte(r.mechanism), "\x00\xff\xff\xff\xff"...)
-		if r.data != nil {
-			back = appendInitialResponse(nil, r.mechanism, r.data)
+		data, err := cutInitialData(rest)
+		if err != nil {
+			return
+		}
+		back := append([]byte(mechanism), "\x00\xff\xff\xff\xff"...)
+		if data != nil {
+			back = appendInitialResponse(nil, mechanism, data)
 		}
 		if !bytes.Equal(back, b) {
-			t.Fatalf("%q is read as %q %q", b, r.mechanism, r.data)
+			t.Fatalf("%q is read as %q %q", b, mechanism, data)
 		}
 	})
 }

@@ -152,22 +152,26 @@ func (o *Observer) lose(why error) {
 }
 
 func (o *Observer) initial(body []byte) {
-	r, err := parseInitialResponse(body)
+	mechanism, rest, err := cutMechanism(body)
 	switch {
 	case err != nil:
 		o.lose(err)
 		return
-	case r.mechanism == MechanismPlus:
+	case mechanism == MechanismPlus:
 		o.plus = true
-	case r.mechanism != MechanismPlain:
+	case mechanism != MechanismPlain:
 		o.lose(ErrNotSCRAM)
 		return
 	}
-	if r.data == nil {
+	data, err := cutInitialData(rest)
+	switch {
+	case err != nil:
+		o.lose(err)
+	case data == nil:
 		o.state = observerWantsChallenge
-		return
+	default:
+		o.clientFirst(data)
 	}
-	o.clientFirst(r.data)
 }
 
 func (o *Observer) clientFirst(msg []byte) {

@@ -24,8 +24,9 @@ const (
 )
 
 const (
-	// MaxClientMessage bounds the body of a client's SASL message in bytes: PG_MAX_SASL_MESSAGE_LENGTH (src/include/libpq/sasl.h).
-	MaxClientMessage = 1024
+	// MaxClientMessage bounds the body of a client's SASL message in bytes: PG_MAX_SASL_MESSAGE_LENGTH (src/include/libpq/sasl.h)
+	// counts the length word too.
+	MaxClientMessage = 1024 - 4
 	// MaxServerMessage bounds the body of a server's SASL message in bytes: a nonce that begins with the client's (MaxClientMessage),
 	// a salt of MaxSaltLength in base64, the rest of the frame. PostgreSQL's are about 100 bytes long.
 	MaxServerMessage = 2048
@@ -78,33 +79,34 @@ func appendMechanisms(dst []byte, names ...string) []byte {
 	return append(dst, 0)
 }
 
-// initialResponse is the body of SASLInitialResponse: mechanism, NUL, int32 length of the data or -1, data.
-type initialResponse struct {
-	mechanism string
-	// data is nil when the client sent no initial response (-1); it aliases the body.
-	data []byte
+// cutMechanism reads the beginning of a SASLInitialResponse's body: the mechanism's name, ended by NUL. What follows is the length of the
+// client's first message as an int32, or -1 when it sent none, and the message.
+func cutMechanism(body []byte) (name string, rest []byte, err error) {
+	b, rest, found := bytes.Cut(body, []byte{0})
+	if !found {
+		return "", nil, violation("invalid string in message", "")
+	}
+	return string(b), rest, nil
 }
 
-// parseInitialResponse reads the body of the first 'p' message of an exchange. The claimed length is compared with what is there, never
-// used to reserve or to slice memory.
-func parseInitialResponse(body []byte) (initialResponse, error) {
-	name, rest, found := bytes.Cut(body, []byte{0})
-	if !found {
-		return initialResponse{}, malformedBody()
-	}
+// cutInitialData reads the rest of a SASLInitialResponse's body. Data is nil when there was none (-1); else it aliases the body. The claimed
+// length is compared with what is there, never used to reserve or to slice memory. The errors are those of pqformat.c.
+func cutInitialData(rest []byte) (data []byte, err error) {
 	if len(rest) < 4 {
-		return initialResponse{}, malformedBody()
+		return nil, violation("insufficient data left in message", "")
 	}
-	claimed := int32(binary.BigEndian.Uint32(rest))
-	data := rest[4:]
-	switch {
-	case claimed == -1 && len(data) == 0:
-		return initialResponse{mechanism: string(name)}, nil
-	case claimed >= 0 && int64(claimed) == int64(len(data)):
-		return initialResponse{mechanism: string(name), data: data}, nil
-	default:
-		return initialResponse{}, malformedBody()
+	claimed := int64(int32(binary.BigEndian.Uint32(rest)))
+	data = rest[4:]
+	if claimed == -1 {
+		claimed, data = 0, nil
 	}
+	switch left := int64(len(rest) - 4); {
+	case claimed < 0 || claimed > left:
+		return nil, violation("insufficient data left in message", "")
+	case claimed < left:
+		return nil, violation("invalid message format", "")
+	}
+	return data, nil
 }
 
 func appendInitialResponse(dst []byte, mechanism string, data []byte) []byte {
@@ -113,9 +115,6 @@ func appendInitialResponse(dst []byte, mechanism string, data []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(data)))
 	return append(dst, data...)
 }
-
-// malformedBody is what PostgreSQL says when pq_getmsgend or pq_getmsgstring finds a body that does not add up.
-func malformedBody() *ExchangeError { return violation("invalid message format", "") }
 
 // offers says whether a server's list holds a mechanism.
 func offers(names []string, mechanism string) bool { return slices.Contains(names, mechanism) }

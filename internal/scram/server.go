@@ -67,12 +67,12 @@ func (s *Server) Offer() []byte {
 // Step takes the body of a 'p' message and returns the body of the 'R' message that answers it. Done means that the client has proved
 // itself; the reply is then AuthenticationSASLFinal and AuthenticationOk is the caller's to send.
 //
-// Errors: an *ExchangeError carries what PostgreSQL would say; ErrAuthenticationFailed is 28P01 with the role's name; ErrTooLong closes the
-// connection without a word; ErrOutOfOrder is the caller's mistake. After any error the exchange is over.
+// Errors: an *ExchangeError carries what PostgreSQL would say; ErrAuthenticationFailed is 28P01 with the role's name, also for a message
+// above MaxClientMessage (then with ErrTooLong); ErrOutOfOrder is the caller's mistake. After any error the exchange is over.
 func (s *Server) Step(body []byte) (reply []byte, done bool, err error) {
 	if len(body) > MaxClientMessage {
 		s.state = serverEnded
-		return nil, false, fmt.Errorf("read SASL response of %d bytes: %w", len(body), ErrTooLong)
+		return nil, false, fmt.Errorf("read SASL response of %d bytes: %w: %w", len(body), ErrTooLong, ErrAuthenticationFailed)
 	}
 	state := s.state
 	s.state = serverEnded // every way out of here but the good ones ends the exchange
@@ -107,18 +107,22 @@ func (s Server) String() string { return "SCRAM-SHA-256 server" }
 func (s Server) Format(f fmt.State, _ rune) { writeRedacted(f, s.String()) }
 
 func (s *Server) initial(body []byte) ([]byte, error) {
-	r, err := parseInitialResponse(body)
+	mechanism, rest, err := cutMechanism(body)
 	if err != nil {
 		return nil, err
 	}
-	if r.mechanism != MechanismPlain {
+	if mechanism != MechanismPlain {
 		return nil, violation("client selected an invalid SASL authentication mechanism", "")
 	}
-	if r.data == nil { // no initial response: an empty challenge asks for it
+	data, err := cutInitialData(rest)
+	if err != nil {
+		return nil, err
+	}
+	if data == nil { // no initial response: an empty challenge asks for it
 		s.state = serverWantsFirst
 		return appendAuthRequest(nil, authSASLContinue), nil
 	}
-	return s.clientFirst(r.data)
+	return s.clientFirst(data)
 }
 
 func (s *Server) clientFirst(msg []byte) ([]byte, error) {

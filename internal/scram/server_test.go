@@ -136,15 +136,15 @@ func TestServerRefusesAFirstMessageWithPostgreSQLsWords(t *testing.T) {
 		body                []byte
 		sqlstate, say, more string
 	}{
-		"empty body":              {nil, "08P01", "invalid message format", ""},
-		"mechanism does not end":  {[]byte(MechanismPlain), "08P01", "invalid message format", ""},
-		"no length":               {[]byte(MechanismPlain + "\x00\x00\x00"), "08P01", "invalid message format", ""},
-		"length too great":        {[]byte(MechanismPlain + "\x00\x00\x00\x00\x20n,,n=,r=a"), "08P01", "invalid message format", ""},
+		"empty body":              {nil, "08P01", "invalid string in message", ""},
+		"mechanism does not end":  {[]byte(MechanismPlain), "08P01", "invalid string in message", ""},
+		"no length":               {[]byte(MechanismPlain + "\x00\x00\x00"), "08P01", "insufficient data left in message", ""},
+		"length too great":        {[]byte(MechanismPlain + "\x00\x00\x00\x00\x20n,,n=,r=a"), "08P01", "insufficient data left in message", ""},
 		"length too small":        {[]byte(MechanismPlain + "\x00\x00\x00\x00\x05n,,n=,r=a"), "08P01", "invalid message format", ""},
-		"length of 2 GiB":         {[]byte(MechanismPlain + "\x00\x7f\xff\xff\xffn,,n=,r=a"), "08P01", "invalid message format", ""},
-		"length of -2":            {[]byte(MechanismPlain + "\x00\xff\xff\xff\xfen,,n=,r=a"), "08P01", "invalid message format", ""},
+		"length of 2 GiB":         {[]byte(MechanismPlain + "\x00\x7f\xff\xff\xffn,,n=,r=a"), "08P01", "insufficient data left in message", ""},
+		"length of -2":            {[]byte(MechanismPlain + "\x00\xff\xff\xff\xfen,,n=,r=a"), "08P01", "insufficient data left in message", ""},
 		"length of -1 with data":  {[]byte(MechanismPlain + "\x00\xff\xff\xff\xffn,,n=,r=a"), "08P01", "invalid message format", ""},
-		"least length":            {[]byte(MechanismPlain + "\x00\x80\x00\x00\x00"), "08P01", "invalid message format", ""},
+		"least length":            {[]byte(MechanismPlain + "\x00\x80\x00\x00\x00"), "08P01", "insufficient data left in message", ""},
 		"channel binding chosen":  {initialBody(MechanismPlus, "p=tls-server-end-point,,n=,r=a"), "08P01", "client selected an invalid SASL authentication mechanism", ""},
 		"other mechanism":         {initialBody("PLAIN", "\x00u\x00p"), "08P01", "client selected an invalid SASL authentication mechanism", ""},
 		"no mechanism":            {initialBody("", "n,,n=,r=a"), "08P01", "client selected an invalid SASL authentication mechanism", ""},
@@ -268,7 +268,7 @@ func TestServerBoundsEveryMessage(t *testing.T) {
 	}
 	s := newTestServer(t, v)
 	c.nonce += "x"
-	if _, _, err := s.Step(initialBody(MechanismPlain, c.first())); !errors.Is(err, ErrTooLong) {
+	if _, _, err := s.Step(initialBody(MechanismPlain, c.first())); !errors.Is(err, ErrTooLong) || !errors.Is(err, ErrAuthenticationFailed) {
 		t.Errorf("one byte more: %v; want ErrTooLong", err)
 	}
 	s = newTestServer(t, v)
