@@ -7,11 +7,11 @@ import "time"
 // or reported as failed by Completed).
 type Action interface {
 	// Head returns the action's number and cause.
-	Head() Head
+	Head() Header
 }
 
-// Head is what every action has.
-type Head struct {
+// Header is what every action has.
+type Header struct {
 	// ID is unique in this run of the engine and grows.
 	ID uint64
 	// Cause is one word for what made the engine ask for it (Situation.String, an event's kind, ...).
@@ -19,25 +19,25 @@ type Head struct {
 }
 
 // Head returns the action's number and cause.
-func (h Head) Head() Head { return h }
+func (h Header) Head() Header { return h }
 
 // Persist asks for the record to be written durably (temporary file, fsync, rename, fsync of the folder). Its outcome must be reported by
 // Completed. No second Persist is asked for before that.
 type Persist struct {
-	Head
+	Header
 	Record Record
 }
 
 // Remember asks for the last known position to be kept where a restart finds it. Best effort: nothing waits for it. A failure may be
 // reported by Completed and shows as criterion state_durable.
 type Remember struct {
-	Head
+	Header
 	LastKnown LastKnown
 }
 
 // Note is an entry of /events and of the log; it is made durable before the action after it begins.
 type Note struct {
-	Head
+	Header
 	At    Instant
 	Epoch Opt[uint64]
 	// From and To are equal when the state did not change.
@@ -74,7 +74,7 @@ const (
 
 // Hold asks the data plane to keep new logins waiting. Sessions of the open epoch go on. Repeating it changes nothing.
 type Hold struct {
-	Head
+	Header
 	// Why is the refusal reason for those that wait too long.
 	Why HoldReason
 }
@@ -87,7 +87,7 @@ const HoldNoWriter HoldReason = "no_writer"
 
 // Open asks the data plane to send logins to the node under the epoch. The same epoch may be opened again after a Hold, never after a Cut.
 type Open struct {
-	Head
+	Header
 	Epoch   uint64
 	Node    string
 	Address string
@@ -96,7 +96,7 @@ type Open struct {
 // Cut asks for every path of every epoch up to Epoch to be closed, client side first. Its outcome must be reported by Completed: when it
 // is done not one byte reaches such a backend any more.
 type Cut struct {
-	Head
+	Header
 	Epoch  uint64
 	Reason CutReason
 }
@@ -113,12 +113,12 @@ const (
 
 // Pace asks for the interval between probe rounds of every node.
 type Pace struct {
-	Head
+	Header
 	Interval time.Duration
 }
 
 // ProbeNow asks for a probe round of the node at once.
 type ProbeNow struct {
-	Head
+	Header
 	Node string
 }

@@ -1,0 +1,96 @@
+package decision
+
+import (
+	"slices"
+	"strings"
+)
+
+// Decide says whether the writer may be changed, judged by the facts of now. It changes nothing: the same question between two Steps has
+// the same answer, byte for byte.
+func (e *Engine) Decide(q Question) Decision {
+	event, asked := q.Event, q.Event != EventNone
+	if !asked && e.rec.Phase != PhaseNone && e.state == PrimaryFailed {
+		event = EventPrimaryDead
+	}
+	d := e.decide(e.ask(event, asked, q.To))
+	outlook := d
+	if q.Event != EventPrimaryDead {
+		outlook = e.decide(e.ask(EventPrimaryDead, true, q.To))
+	}
+	d.IfPrimaryDies = Outlook{Safe: outlook.Safe, Risk: outlook.Risk, Lossless: outlook.Lossless, LossBytes: outlook.LossBytes,
+		Blocking: slices.Clone(outlook.Blocking)}
+	return d
+}
+
+// decide judges one inquiry.
+func (e *Engine) decide(q *inquiry) Decision {
+	d := Decision{At: e.now, Epoch: e.epoch(), State: e.state, Event: q.event, Criteria: q.judge(0), Lossless: q.loss.lossless,
+		LossBytes: q.loss.bytes, RelaxedCommits: q.loss.relaxed}
+	if e.rec.Phase != PhaseNone {
+		d.Writer = Some(e.rec.Writer.Node)
+	}
+	if q.candidate != nil {
+		d.Candidate = Some(q.candidate.node.Name)
+	}
+	d.Blocking = []string{}
+	for _, c := range d.Criteria {
+		if c.Verdict != Pass && c.Verdict != NotNeeded {
+			d.Blocking = append(d.Blocking, c.Name)
+		}
+	}
+	d.Safe = len(d.Blocking) == 0
+	d.Risk = riskOf(d)
+	d.NextAction = e.nextAction(q, d)
+	return d
+}
+
+// riskOf grades a decision.
+func riskOf(d Decision) Risk {
+	switch {
+	case !d.Safe:
+		return RiskHigh
+	case d.Lossless == LosslessProven:
+		return RiskLow
+	default:
+		return RiskMedium
+	}
+}
+
+// nextAction says what happens next, and what a person could do.
+func (e *Engine) nextAction(q *inquiry, d Decision) string {
+	s := e.look()
+	if q.asked {
+		switch {
+		case e.cfg.Mode == ModeObserve:
+			return "none: mode is observe, others promote; pgtether would hold logins, cut the old writer and follow the promoted node"
+		case d.Safe:
+			return "the writer could be changed"
+		}
+		return "none: blocked by " + strings.Join(d.Blocking, ", ")
+	}
+	switch s.situation {
+	case sitWell:
+		if s.state.open() {
+			return "none: " + d.Writer.V + " is the writer and is open"
+		}
+		return "open " + d.Writer.V
+	case sitFailing:
+		return "wait whether " + d.Writer.V + " comes back within stable_for; logins are held"
+	case sitStarting:
+		return "wait until " + d.Writer.V + " has started, at most primary_start_timeout; logins are held"
+	case sitAwaiting:
+		return "wait until others promote a node or " + d.Writer.V + " comes back: promote the standby if the writer is lost"
+	case sitIsolated:
+		return "wait: check the network between pgtether and " + d.Writer.V + ", which a standby still receives from"
+	case sitSuccessor:
+		return "follow: " + s.message
+	case sitAdopt:
+		return "open: " + s.message
+	case sitConflict:
+		return "none: an operator must stop the wrong primary; " + s.message
+	case sitSuperseded:
+		return "wait: " + s.message + "; bring it back, or take it out of the configuration to return to the old timeline"
+	default:
+		return "wait: " + s.message
+	}
+}

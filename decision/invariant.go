@@ -1,0 +1,56 @@
+package decision
+
+import "fmt"
+
+// checkInvariants panics when the engine broke a promise in this Step. It runs after every Step, in production too: a proxy that stops is
+// better than one that serves two writers.
+func (e *Engine) checkInvariants(epochBefore uint64) {
+	assert := func(ok bool, format string, args ...any) {
+		if !ok {
+			panic("decision: invariant: " + fmt.Sprintf(format, args...))
+		}
+	}
+	assert(e.rec.Epoch >= epochBefore, "epoch went back from %d to %d", epochBefore, e.rec.Epoch)
+	assert(e.rec.Validate() == nil, "the record contradicts itself: %+v", e.rec)
+	assert((e.step != StepNone) == (e.state == PrimaryFailed), "%s with step %q", e.state, e.step)
+	if e.state.open() {
+		assert(e.rec.Phase == PhaseOpen && e.opened == e.rec.Epoch, "%s while epoch %d is %s and %d was opened", e.state, e.rec.Epoch, e.rec.Phase, e.opened)
+		assert(e.cutDone < e.rec.Epoch && !e.cutting.Known, "%s while epoch %d is cut", e.state, e.rec.Epoch)
+		assert(!e.pending.Known || !e.pending.V.turns, "%s while its end is being written", e.state)
+		assert(e.node(e.rec.Writer.Node) >= 0, "%s while %s is not configured", e.state, e.rec.Writer.Node)
+	}
+	if e.pending.Known && e.pending.V.turns {
+		e.checkTurn(assert, e.pending.V.rec)
+	}
+	noted := false
+	for _, a := range e.out {
+		switch a := a.(type) {
+		case Note:
+			noted = true
+		case Open:
+			assert(noted, "epoch %d is opened without a note before it", a.Epoch)
+			assert(a.Epoch == e.rec.Epoch && a.Node == e.rec.Writer.Node && a.Address == e.rec.Writer.Address, "open names %d %s, the record %d %s", a.Epoch,
+				a.Node, e.rec.Epoch, e.rec.Writer.Node)
+			assert(a.Epoch > e.cutDone, "epoch %d is opened after it was cut", a.Epoch)
+			st, why := e.standing(e.rec.Writer, e.writerView())
+			assert(st == standProven || st == standServing, "epoch %d is opened on a writer that is not proven: %s", a.Epoch, why)
+		case Cut:
+			assert(e.cutNoted == a.Epoch, "epoch %d is cut without a note before it", a.Epoch)
+			assert(e.rec.Phase == PhaseDrain && a.Epoch == e.rec.Epoch, "cut of %d while epoch %d is %s", a.Epoch, e.rec.Epoch, e.rec.Phase)
+		}
+	}
+}
+
+// checkTurn checks the record that is to replace the present one.
+func (e *Engine) checkTurn(assert func(bool, string, ...any), next Record) {
+	assert(next.Validate() == nil, "the next record contradicts itself: %+v", next)
+	switch next.Phase {
+	case PhaseDrain:
+		assert(next.Epoch == e.rec.Epoch && e.rec.Phase == PhaseOpen, "epoch %d ends while %d is %s", next.Epoch, e.rec.Epoch, e.rec.Phase)
+	case PhaseOpen:
+		assert(next.Epoch == e.rec.Epoch+1 && e.rec.Phase != PhaseOpen, "epoch %d begins while %d is %s", next.Epoch, e.rec.Epoch, e.rec.Phase)
+		assert(e.cutDone >= e.rec.Epoch && !e.cutting.Known, "epoch %d begins before %d is cut", next.Epoch, e.rec.Epoch)
+	default:
+		assert(false, "a record goes back to %s", next.Phase)
+	}
+}

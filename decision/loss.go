@@ -1,0 +1,199 @@
+package decision
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxPositionAge is the age of the last known position above which no loss can be computed from it.
+const maxPositionAge = 10 * time.Second
+
+// loss is what a change of writer costs.
+type loss struct {
+	lossless Lossless
+	bytes    Opt[uint64]
+	// from and to bound the write-ahead log that may be lost; known when bytes is above 0.
+	from, to Opt[LSN]
+	relaxed  Opt[uint64]
+	// age is that of the position that the figure rests on.
+	age Opt[time.Duration]
+	// why says, for an unknown, what is missing, and else what the figure rests on.
+	why string
+}
+
+// remember keeps what the writer last said about itself, in memory and in the state directory. After the cut its own word replaces the
+// estimate: nothing that it wrote from then on was acknowledged through pgtether.
+func (e *Engine) remember(v *view) {
+	if e.rec.Phase == PhaseNone || v.node.Name != e.rec.Writer.Node {
+		return
+	}
+	pos, ok := v.obs.CurrentLSN.Get()
+	if st, _ := e.standing(e.rec.Writer, v); st != standProven || !ok {
+		return
+	}
+	k := LastKnown{Epoch: e.rec.Epoch, Node: v.node.Name, LSN: pos, At: Some(v.obs.Began), Rate: e.writeRate(v), Settings: v.settings}
+	if senders, ok := v.obs.Senders.Get(); ok {
+		k.Sync = Some(e.syncNodes(senders))
+	}
+	e.lastKnown = Some(k)
+	r := Remember{Header: e.head("observed"), LastKnown: k.clone()}
+	e.rememberID = r.ID
+	e.emit(r)
+}
+
+// writeRate is the writer's greatest rate of the last minute, or that of an earlier run while this run has none.
+func (e *Engine) writeRate(v *view) Opt[uint64] {
+	r := v.written.rate(e.now)
+	if !r.Known || e.restored.Known && e.now.Sub(0) < trackSpan && e.restored.V > r.V {
+		r = e.restored
+	}
+	return r
+}
+
+// syncNodes names the nodes whose standby takes part in synchronous replication.
+func (e *Engine) syncNodes(senders []Sender) []string {
+	var names []string
+	for i := range e.views {
+		if s := e.senderOf(senders, e.views[i].node); s != nil && s.State == receiverStreaming && (s.SyncState == "sync" || s.SyncState == "quorum") {
+			names = append(names, e.views[i].node.Name)
+		}
+	}
+	return names
+}
+
+// senderOf finds a node's row in pg_stat_replication: by its application_name, else by its address when only one row has it, else, in a
+// pair, the only row there is. nil when it cannot be told.
+func (e *Engine) senderOf(senders []Sender, n Node) *Sender {
+	only := func(match func(Sender) bool) *Sender {
+		i := slices.IndexFunc(senders, match)
+		if i < 0 || slices.IndexFunc(senders[i+1:], match) >= 0 {
+			return nil
+		}
+		return &senders[i]
+	}
+	if s := only(func(s Sender) bool { return s.ApplicationName == n.Name }); s != nil {
+		return s
+	}
+	host := hostOf(n)
+	if s := only(func(s Sender) bool { return s.ClientAddr != "" && s.ClientAddr == host }); s != nil && !e.sharedHost(n, host) {
+		return s
+	}
+	if len(senders) == 1 && len(e.cfg.Nodes) == 2 && n.Name != e.rec.Writer.Node {
+		return &senders[0]
+	}
+	return nil
+}
+
+// sharedHost says whether another node has the same host, so that an address does not tell them apart.
+func (e *Engine) sharedHost(n Node, host string) bool {
+	return slices.ContainsFunc(e.cfg.Nodes, func(o Node) bool {
+		return o.Name != n.Name && hostOf(o) == host
+	})
+}
+
+// hostOf is the host of a node's address.
+func hostOf(n Node) string {
+	host := n.Address
+	if i := strings.LastIndex(host, ":"); i >= 0 {
+		host = host[:i]
+	}
+	return strings.Trim(host, "[]")
+}
+
+// lossAt states what is lost if the candidate takes over with everything up to received. With hypothetical the writer is taken to die now;
+// otherwise it is asked what is lost by what has happened.
+func (e *Engine) lossAt(candidate string, received Opt[LSN], hypothetical bool) loss {
+	l := loss{lossless: LosslessUnknown, relaxed: e.plane.Relaxed}
+	k, ok := e.lastKnown.Get()
+	r, has := received.Get()
+	switch {
+	case !ok:
+		l.why = "no position of the writer was ever seen in this epoch"
+		return l
+	case !has:
+		l.why = "what the candidate has received is not known"
+		return l
+	case !k.At.Known:
+		l.why = "how old the writer's last known position is cannot be said"
+		return l
+	}
+	age := max(0, e.lastHeard(hypothetical).Sub(k.At.V))
+	l.age = Some(age)
+	bound := k.LSN
+	switch {
+	case age == 0:
+	case age > maxPositionAge:
+		l.why = "the writer's last known position is " + ageText(age) + " old, more than " + ageText(maxPositionAge)
+		return l
+	case !k.Rate.Known:
+		l.why = "the writer's write rate is not known yet"
+		return l
+	default:
+		bound += LSN(float64(k.Rate.V)*age.Seconds() + 1)
+	}
+	bound = max(bound, e.latestEnd())
+	if covered, why := e.coveredBySync(candidate, k, r, hypothetical); covered {
+		l.lossless, l.bytes, l.why = LosslessProven, Some(uint64(0)), why
+		if l.relaxed.V > 0 {
+			l.lossless = LosslessRelaxed
+		}
+		return l
+	}
+	l.lossless, l.bytes = LosslessBounded, Some(uint64(max(bound, r)-r))
+	l.why = "last known position " + k.LSN.String() + ", " + ageText(age) + " old"
+	if k.Rate.Known {
+		l.why += ", at most " + sizeText(k.Rate.V) + "/s"
+	}
+	l.why += "; received " + r.String()
+	if l.bytes.V > 0 {
+		l.from, l.to = Some(r), Some(bound)
+	}
+	return l
+}
+
+// lastHeard is when the writer can last have acknowledged anything through pgtether.
+func (e *Engine) lastHeard(hypothetical bool) Instant {
+	switch {
+	case e.rec.Phase == PhaseDrain && e.cutDone >= e.rec.Epoch && e.silentFrom.Known:
+		return e.silentFrom.V
+	case e.rec.Phase == PhaseOpen && e.opened != e.rec.Epoch:
+		return 0 // not opened in this run: whatever was acknowledged was acknowledged by an earlier one
+	case hypothetical || !e.plane.Heard.Known || e.state.open():
+		return e.now
+	}
+	// Bytes that came after the data plane last looked are allowed for.
+	return min(e.now, e.plane.Heard.V.Add(e.now.Sub(e.planeAt)))
+}
+
+// latestEnd is the greatest position of the writer that a standby heard of.
+func (e *Engine) latestEnd() (end LSN) {
+	for i := range e.views {
+		r, ok := e.views[i].obs.Receiver.Get()
+		if ok && r.LatestEnd.Known && r.Timeline == Some(e.rec.Writer.Timeline) && e.views[i].obs.SystemID == Some(e.rec.Writer.SystemID) {
+			end = max(end, r.LatestEnd.V)
+		}
+	}
+	return end
+}
+
+// coveredBySync says whether synchronous replication to the candidate proves that no acknowledged commit is missing there. Commits that
+// asked for less than that must have been counted, else nothing is proven.
+func (e *Engine) coveredBySync(candidate string, k LastKnown, received LSN, hypothetical bool) (bool, string) {
+	if !k.Sync.Known || !slices.Contains(k.Sync.V, candidate) {
+		return false, ""
+	}
+	switch level, _ := k.Settings.SynchronousCommit.Get(); level {
+	case "on", "remote_write", "remote_apply":
+	default:
+		return false, ""
+	}
+	if !e.plane.Relaxed.Known || k.Settings.RelaxedRoles != Some(0) {
+		return false, ""
+	}
+	// While the writer lives its commits wait for the candidate; that it has received the rest is for the moment of the change.
+	if !hypothetical && received < k.LSN {
+		return false, ""
+	}
+	return true, candidate + " was the synchronous standby in the last observation, and every commit waited for it"
+}

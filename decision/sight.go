@@ -1,0 +1,286 @@
+package decision
+
+import (
+	"fmt"
+	"time"
+)
+
+// sight is everything the table and the work after it look at. It is computed from the engine's facts and changes none of them.
+type sight struct {
+	situation situation
+	// message says the situation in one sentence, with its operands.
+	message string
+	// place and what the record says about it.
+	state    State
+	opened   bool // the record's epoch has been opened in this run
+	previous bool // a former writer is awaited as a standby
+	// standing of the writer that the epoch names, and whether its failure has lasted long enough.
+	standing standing
+	stable   bool
+	// ready: a standby could take over. follows, rejoined: the former writer is back as a standby, and has caught up.
+	ready, follows, rejoined bool
+	// drain: the open epoch must end.
+	drain bool
+	// successor is the index of the descendant that is followed, -1 for none.
+	successor int
+	// adopt is the index of the node that the next epoch may name now, -1 for none.
+	adopt int
+}
+
+// look adds the facts up.
+func (e *Engine) look() *sight {
+	s := &sight{state: e.state, successor: -1, adopt: -1, previous: e.rec.Previous != "", opened: e.rec.Phase == PhaseOpen && e.opened == e.rec.Epoch}
+	rec := e.rec
+	if e.pending.Known && e.pending.V.turns {
+		rec = e.pending.V.rec
+	}
+	if rec.Phase != PhaseNone {
+		s.standing, s.message = e.standing(rec.Writer, e.viewOf(rec.Writer.Node))
+		s.stable = e.failureStable(e.viewOf(rec.Writer.Node))
+	}
+	switch {
+	case rec.Phase == PhaseNone:
+		e.lookFirst(s)
+	case rec.Phase == PhaseOpen && rec.Epoch != e.rec.Epoch:
+		s.situation, s.message = sitAdopt, fmt.Sprintf("%s becomes the writer of epoch %d as soon as that is on disk", rec.Writer.Node, rec.Epoch)
+	case rec.Phase == PhaseOpen:
+		e.lookOpen(s)
+	default:
+		e.lookDrained(s, rec)
+	}
+	if e.state.open() && s.situation == sitWell {
+		s.ready = e.standbyReady()
+		if s.previous {
+			s.follows, s.rejoined = e.rejoining()
+		}
+	}
+	return s
+}
+
+// viewOf returns the view of the named node, nil when it is not configured.
+func (e *Engine) viewOf(name string) *view {
+	if i := e.node(name); i >= 0 {
+		return &e.views[i]
+	}
+	return nil
+}
+
+// failureStable says whether the node has failed for long enough, without interruption, to count as gone: silent or refused for stable_for, or
+// starting up for longer than primary_start_timeout.
+func (e *Engine) failureStable(v *view) bool {
+	if v == nil {
+		return false
+	}
+	switch e.class(v) {
+	case classFailing:
+		d, ok := elapsed(v.failingSince, e.now)
+		return ok && d >= e.cfg.StableFor
+	case classStarting:
+		d, ok := elapsed(v.startingSince, e.now)
+		return ok && d > e.cfg.PrimaryStartTimeout
+	}
+	return false
+}
+
+// lookFirst judges a cluster that has had no epoch.
+func (e *Engine) lookFirst(s *sight) {
+	e.consistentPrimary(s, sitNoWriter)
+}
+
+// lookOpen judges an epoch that may be open.
+func (e *Engine) lookOpen(s *sight) {
+	w, v := e.rec.Writer, e.writerView()
+	if v == nil || v.node.Address != w.Address {
+		s.situation, s.drain = sitUnconfigured, true
+		s.message = fmt.Sprintf("%s at %s, the writer of epoch %d, is no longer configured", w.Node, w.Address, e.rec.Epoch)
+		return
+	}
+	if e.lookForSuccessor(s, e.rec) {
+		s.drain = true
+		return
+	}
+	switch s.standing {
+	case standDemoted, standOtherSystem, standOtherTimeline:
+		s.situation, s.drain = sitNotPrimary, true
+	case standProven, standServing:
+		s.situation = e.lookServing(s, v)
+	case standStarting, standFailing:
+		s.situation = e.lookFailing(s)
+	default:
+		switch {
+		case !s.opened:
+			s.situation = sitProving
+		case s.state.open() && e.now.Sub(max(v.told, e.freshAfter)) <= e.cfg.FreshFor():
+			s.situation = sitWell // a late probe is not a failed one
+		default:
+			s.situation = sitStale
+		}
+	}
+}
+
+// lookServing judges a writer that is proven, or that lives and says nothing against it.
+func (e *Engine) lookServing(s *sight, v *view) situation {
+	switch {
+	case s.state.open():
+		return sitWell
+	case s.standing == standServing && (!s.opened || !namedByReplication(e.rec.Writer, &v.obs)):
+		if !s.opened {
+			return sitProving
+		}
+		return sitUnproven
+	case !s.opened && !e.allSeen() && e.now.Sub(e.freshAfter) <= e.cfg.FreshFor():
+		s.message += "; the other nodes have not been probed yet"
+		return sitProving
+	}
+	return sitWell
+}
+
+// lookFailing judges a writer that does not serve: how long already, and what the standbys see.
+func (e *Engine) lookFailing(s *sight) situation {
+	if !s.stable {
+		if s.standing == standStarting {
+			return sitStarting
+		}
+		return sitFailing
+	}
+	if v := e.streamingStandby(); v != nil {
+		s.message += fmt.Sprintf("; %s still receives from it: only this proxy cannot see it", v.node.Name)
+		return sitIsolated
+	}
+	if e.cfg.Mode == ModeObserve {
+		s.message += "; the mode is observe: another node must be promoted by others"
+		return sitAwaiting
+	}
+	s.message += fmt.Sprintf("; the mode is %s: no promotion may start", e.cfg.Mode)
+	return sitUndecided
+}
+
+// streamingStandby returns a standby that still hears the writer, nil when none does.
+func (e *Engine) streamingStandby() *view {
+	for i := range e.views {
+		v := &e.views[i]
+		if v.node.Name == e.rec.Writer.Node {
+			continue
+		}
+		if w := e.witness(v); w.verdict == Fail {
+			return v
+		}
+	}
+	return nil
+}
+
+// lookDrained judges an epoch that has ended or is ending.
+func (e *Engine) lookDrained(s *sight, rec Record) {
+	w := rec.Writer
+	if e.lookForSuccessor(s, rec) {
+		return
+	}
+	if n, ok := rec.Next.Get(); ok {
+		s.situation = sitSuperseded
+		s.message = fmt.Sprintf("timeline %d was left: %s was seen as the primary of timeline %d and does not answer as such now", w.Timeline, n.Node, n.Timeline)
+		return
+	}
+	i := e.node(w.Node)
+	switch {
+	case i < 0:
+		e.consistentPrimary(s, sitClosed)
+	case s.standing.disproved():
+		s.situation = sitNotPrimary
+	case s.standing != standProven:
+		s.situation = sitClosed
+		s.message = fmt.Sprintf("epoch %d has ended; %s", rec.Epoch, s.message)
+	default:
+		if rival := e.rivalOf(i); rival != nil {
+			s.situation = sitConflict
+			s.message = fmt.Sprintf("%s and %s both answer as primary on timeline %d", w.Node, rival.node.Name, w.Timeline)
+			return
+		}
+		s.situation, s.adopt = sitAdopt, i
+		s.message = fmt.Sprintf("%s proves itself again, under a fresh epoch", w.Node)
+	}
+}
+
+// rivalOf returns another primary of the same system and timeline as the node's, nil when there is none.
+func (e *Engine) rivalOf(i int) *view {
+	for k := range e.views {
+		v := &e.views[k]
+		if k != i && e.class(v) == classPrimary && v.obs.SystemID == e.views[i].obs.SystemID && v.obs.Timeline == e.views[i].obs.Timeline && !e.sameServer(k, i) {
+			return v
+		}
+	}
+	return nil
+}
+
+// lookForSuccessor judges promotions that others did from the epoch's timeline; false when there is none to follow.
+func (e *Engine) lookForSuccessor(s *sight, rec Record) bool {
+	var follow []int
+	for _, i := range e.successors(rec.Writer) {
+		if ok, _ := e.mayFollow(rec.Writer, &e.views[i], s.standing, s.stable); ok {
+			follow = append(follow, i)
+		}
+	}
+	if len(follow) == 0 {
+		return false
+	}
+	v := &e.views[follow[0]]
+	switch {
+	case len(follow) > 1:
+		s.situation = sitConflict
+		s.message = fmt.Sprintf("%s (timeline %d) and %s (timeline %d) were both promoted from timeline %d", v.node.Name, v.obs.Timeline.V,
+			e.views[follow[1]].node.Name, e.views[follow[1]].obs.Timeline.V, rec.Writer.Timeline)
+		return true
+	case rec.Next.Known && !continues(rec.Next.V, v):
+		s.situation = sitConflict
+		s.message = fmt.Sprintf("%s is the primary of timeline %d, which does not continue timeline %d of %s, that was seen before", v.node.Name,
+			v.obs.Timeline.V, rec.Next.V.Timeline, rec.Next.V.Node)
+		return true
+	}
+	s.situation, s.successor = sitSuccessor, follow[0]
+	_, fork, _ := descent(rec.Writer, v.obs.Timeline, v.obs.History)
+	s.message = fmt.Sprintf("%s is the primary of timeline %d, which left timeline %d at %s", v.node.Name, v.obs.Timeline.V, rec.Writer.Timeline, fork)
+	if wait := e.oldWriterStands(rec, v); wait != "" {
+		s.message += "; " + wait
+	} else {
+		s.adopt = s.successor
+	}
+	return true
+}
+
+// continues says whether the node is the one that was seen before, or descends from it.
+func continues(next Writer, v *view) bool {
+	if v.node.Name == next.Node && v.obs.Timeline == Some(next.Timeline) {
+		return true
+	}
+	d, fork, _ := descent(next, v.obs.Timeline, v.obs.History)
+	return d == Pass && fork != 0
+}
+
+// oldWriterStands says why a descendant may not be adopted yet: the old writer has not shown, since the descendant was seen or for stable_for,
+// that it no longer answers as primary. Empty when it may.
+func (e *Engine) oldWriterStands(rec Record, next *view) string {
+	v := e.viewOf(rec.Writer.Node)
+	if v == nil || v.node == next.node {
+		return ""
+	}
+	name := v.node.Name
+	asked := e.successorSince.Known && v.obs.Began >= e.successorSince.V
+	switch c := e.class(v); c {
+	case classUnknown:
+		return "nothing fresh is known of " + name
+	case classPrimary:
+		if v.obs.SystemID.Known && v.obs.SystemID.V != rec.Writer.SystemID {
+			return "" // another system answers there now
+		}
+		return name + " still answers as primary"
+	case classBlind, classBusy:
+		if d, ok := elapsed(v.muteSince, e.now); !ok || d < e.cfg.StableFor {
+			return fmt.Sprintf("%s lives and does not say what it is, for %s of %s", name, d.Round(time.Millisecond), e.cfg.StableFor)
+		}
+		return ""
+	default:
+		if d, ok := elapsed(v.muteSince, e.now); asked || ok && d >= e.cfg.StableFor {
+			return ""
+		}
+		return name + " is asked once more"
+	}
+}

@@ -1,0 +1,134 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+)
+
+// standing is how the epoch's writer stands, by its latest round.
+type standing uint8
+
+const (
+	// standUnknown: nothing fresh is known.
+	standUnknown standing = iota
+	// standProven: it answered as the primary that the epoch names.
+	standProven
+	// standServing: it lives, and nothing that it said speaks against it.
+	standServing
+	// standStarting: it says that it starts up or shuts down.
+	standStarting
+	// standFailing: every probe was silent or refused.
+	standFailing
+	// standDemoted: it is in recovery.
+	standDemoted
+	// standOtherSystem: another database system answers there.
+	standOtherSystem
+	// standOtherTimeline: it is on a timeline other than the epoch's.
+	standOtherTimeline
+)
+
+// String returns the word used in operands.
+func (s standing) String() string {
+	switch s {
+	case standProven:
+		return "proven"
+	case standServing:
+		return "serving"
+	case standStarting:
+		return "starting"
+	case standFailing:
+		return "failing"
+	case standDemoted:
+		return "in_recovery"
+	case standOtherSystem:
+		return "other_system"
+	case standOtherTimeline:
+		return "other_timeline"
+	default:
+		return "unknown"
+	}
+}
+
+// disproved says whether the node answered and is not the epoch's writer.
+func (s standing) disproved() bool {
+	return s == standDemoted || s == standOtherSystem || s == standOtherTimeline
+}
+
+// standing judges the node that the epoch names, with the reason in words.
+func (e *Engine) standing(w Writer, v *view) (standing, string) {
+	if v == nil {
+		return standUnknown, fmt.Sprintf("%s is not configured", w.Node)
+	}
+	o, name := &v.obs, v.node.Name
+	switch c := e.class(v); c {
+	case classUnknown:
+		return standUnknown, fmt.Sprintf("nothing fresh is known of %s", name)
+	case classFailing:
+		return standFailing, fmt.Sprintf("every probe of %s fails (%s)", name, detail(*o))
+	case classStarting:
+		return standStarting, fmt.Sprintf("%s starts up or shuts down (%s)", name, detail(*o))
+	default:
+		if id, ok := o.SystemID.Get(); ok && id != w.SystemID {
+			return standOtherSystem, fmt.Sprintf("%s has the system identifier %s, the epoch's is %s", name, id, w.SystemID)
+		}
+		if c == classStandby {
+			return standDemoted, fmt.Sprintf("%s is in recovery", name)
+		}
+		if t, ok := o.Timeline.Get(); ok && t != w.Timeline {
+			return standOtherTimeline, fmt.Sprintf("%s is on timeline %d, the epoch's is %d", name, t, w.Timeline)
+		}
+		if o.Timeline.Known && o.History.Known && w.History.Known && !slices.Equal(o.History.V, w.History.V) {
+			return standOtherTimeline, fmt.Sprintf("timeline %d of %s has another history than the epoch's", w.Timeline, name)
+		}
+		if c == classPrimary && o.SystemID.Known && o.Timeline.Known {
+			return standProven, fmt.Sprintf("%s answers as the primary of the epoch", name)
+		}
+		return standServing, fmt.Sprintf("%s lives and does not say whether it is the primary of the epoch (%s)", name, detail(*o))
+	}
+}
+
+// namedByReplication says whether a node that could not tell its role showed, on the replication connection, that it is still the epoch's
+// system on the epoch's timeline.
+func namedByReplication(w Writer, o *Observation) bool {
+	return o.SystemID == Some(w.SystemID) && o.Timeline == Some(w.Timeline)
+}
+
+// successors returns the nodes that answer as primaries of a timeline that left the epoch's.
+func (e *Engine) successors(w Writer) (found []int) {
+	for i := range e.views {
+		v := &e.views[i]
+		if e.class(v) != classPrimary || v.obs.SystemID != Some(w.SystemID) || v.obs.Timeline == Some(w.Timeline) {
+			continue
+		}
+		if d, _, _ := descent(w, v.obs.Timeline, v.obs.History); d == Pass {
+			found = append(found, i)
+		}
+	}
+	return found
+}
+
+// mayFollow says whether pgtether follows a promotion that others did. In mode observe they decide; otherwise pgtether decides, and takes
+// over what others did only when the writer is gone and nothing that was known to be written is missing.
+func (e *Engine) mayFollow(w Writer, candidate *view, st standing, stable bool) (bool, string) {
+	if e.cfg.Mode == ModeObserve {
+		return true, ""
+	}
+	if candidate.node.Name != w.Node && !st.disproved() && !(st == standFailing && stable) && e.node(w.Node) >= 0 {
+		return false, fmt.Sprintf("it was promoted by others while the writer %s is not known to be gone; the mode is %s", w.Node, e.cfg.Mode)
+	}
+	_, fork, _ := descent(w, candidate.obs.Timeline, candidate.obs.History)
+	k, ok := e.lastKnown.Get()
+	if !ok || fork < k.LSN {
+		last := "unknown"
+		if ok {
+			last = k.LSN.String()
+		}
+		return false, fmt.Sprintf("it was promoted by others at %s, and the last known position of %s is %s: an operator must approve it", fork, w.Node, last)
+	}
+	return true, ""
+}
+
+// writerOf returns what an epoch would name if the node became its writer. The caller has checked that the facts are known.
+func writerOf(v *view) Writer {
+	return Writer{Node: v.node.Name, Address: v.node.Address, SystemID: v.obs.SystemID.V, Timeline: v.obs.Timeline.V, History: v.obs.History}.clone()
+}

@@ -1,0 +1,134 @@
+package decision
+
+// Place is a state and the step inside it.
+type Place struct {
+	State State
+	Step  Step
+}
+
+// String returns the words used in documents: PRIMARY_FAILED/confirming.
+func (p Place) String() string {
+	if p.Step == StepNone {
+		return p.State.String()
+	}
+	return p.State.String() + "/" + p.Step.String()
+}
+
+// Transition is a row of the table: how one place is left for another. Why is the log line, the text in the API and the label in the diagram.
+type Transition struct {
+	From []Place
+	To   Place
+	Why  string
+
+	when func(*sight) bool
+	// then runs after the move; nil when the move says it all.
+	then func(*Engine)
+}
+
+var (
+	active     = Place{State: PrimaryActive}
+	ready      = Place{State: StandbyReady}
+	newPrimary = Place{State: NewPrimary}
+	rejoining  = Place{State: Rejoining}
+	confirming = Place{PrimaryFailed, Confirming}
+	blocked    = Place{PrimaryFailed, Blocked}
+	adopting   = Place{PrimaryFailed, Adopting}
+
+	whileOpen   = []Place{active, ready, newPrimary, rejoining}
+	whileClosed = []Place{confirming, blocked, adopting}
+)
+
+// Transitions returns the rows of the table, in the order in which they are tried; the first one that applies is taken.
+func Transitions() []Transition { return append([]Transition(nil), transitions...) }
+
+// is returns the condition that the situation is one of those given.
+func is(any ...situation) func(*sight) bool {
+	return func(s *sight) bool {
+		for _, x := range any {
+			if s.situation == x {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// transitions is the table. Leaving an open state holds new logins; entering one opens the epoch of the record. What an epoch's end and
+// beginning need besides (Persist, Cut) is asked for by Engine.work once the place is reached.
+var transitions = []Transition{
+	// An open epoch ends, or is doubted.
+	{From: whileOpen, To: adopting, when: is(sitUnconfigured),
+		Why: "the writer's node has left the configuration or has another address: its epoch ends"},
+	{From: whileOpen, To: adopting, when: is(sitSuccessor),
+		Why: "a node was promoted from the epoch's timeline by others: the epoch ends, and the promoted node is followed"},
+	{From: whileOpen, To: blocked, when: is(sitConflict),
+		Why: "more than one node was promoted from the epoch's timeline by others: the epoch ends, and none is followed"},
+	{From: whileOpen, To: blocked, when: is(sitNotPrimary),
+		Why: "the writer's node answers, and not as the primary of its epoch: the epoch ends"},
+	{From: whileOpen, To: confirming, when: is(sitFailing, sitIsolated, sitAwaiting, sitUndecided),
+		Why: "every probe of the writer fails: new logins wait, sessions go on"},
+	{From: whileOpen, To: confirming, when: is(sitStarting),
+		Why: "the writer says that it starts up or shuts down: new logins wait"},
+	{From: whileOpen, To: confirming, when: is(sitStale),
+		Why: "no probe of the writer has come back in time: new logins wait, sessions go on"},
+
+	// The writer is open; what changes is who could take over.
+	{From: []Place{newPrimary, rejoining}, To: active, when: func(s *sight) bool { return !s.previous },
+		Why: "the old node has left the configuration: it is no longer awaited"},
+	{From: []Place{newPrimary}, To: rejoining, when: func(s *sight) bool { return s.follows },
+		Why: "the old node follows the new timeline"},
+	{From: []Place{rejoining}, To: newPrimary, when: func(s *sight) bool { return !s.follows },
+		Why: "the old node no longer follows the new timeline"},
+	{From: []Place{rejoining}, To: ready, when: func(s *sight) bool { return s.rejoined && s.ready }, then: (*Engine).rejoined,
+		Why: "the old node streams from the new writer, has caught up, and could take over"},
+	{From: []Place{rejoining}, To: active, when: func(s *sight) bool { return s.rejoined && !s.ready }, then: (*Engine).rejoined,
+		Why: "the old node streams from the new writer and has caught up; a criterion keeps it from taking over"},
+	{From: []Place{active}, To: ready, when: func(s *sight) bool { return s.ready },
+		Why: "a standby passes every criterion that is not about the writer's death"},
+	{From: []Place{ready}, To: active, when: func(s *sight) bool { return !s.ready },
+		Why: "no standby passes every criterion that is not about the writer's death"},
+
+	// A writer opens, or opens again.
+	{From: whileClosed, To: newPrimary, when: func(s *sight) bool { return s.situation == sitWell && !s.opened && s.previous },
+		Why: "the new writer is proven and its epoch is on disk; the old node is not back as its standby"},
+	{From: whileClosed, To: active, when: func(s *sight) bool { return s.situation == sitWell && !s.opened },
+		Why: "the node that the epoch on disk names is proven to be its writer"},
+	{From: whileClosed, To: newPrimary, when: func(s *sight) bool { return s.situation == sitWell && s.previous },
+		Why: "the writer is back before anything was changed; the old node is not back as its standby"},
+	{From: whileClosed, To: active, when: is(sitWell),
+		Why: "the writer is back before anything was changed: its epoch goes on"},
+
+	// No writer is open; what changes is what is waited for.
+	{From: []Place{adopting, blocked}, To: confirming, when: is(sitFailing),
+		Why: "every probe of the writer fails; how long is counted anew"},
+	{From: []Place{adopting, blocked}, To: confirming, when: is(sitStarting),
+		Why: "the writer says that it starts up or shuts down: it is given primary_start_timeout"},
+	{From: []Place{adopting, blocked}, To: confirming, when: is(sitStale),
+		Why: "nothing fresh is known of the writer"},
+	{From: []Place{adopting, blocked}, To: confirming, when: is(sitUnproven),
+		Why: "the writer lives again and does not say whether it is the primary"},
+	{From: []Place{confirming, adopting}, To: blocked, when: is(sitIsolated),
+		Why: "the writer failed for stable_for, and a standby still receives from it: only this proxy cannot see it"},
+	{From: []Place{confirming, adopting}, To: blocked, when: is(sitUndecided),
+		Why: "the writer failed for stable_for, and a criterion of a promotion does not pass"},
+	{From: []Place{confirming, blocked}, To: adopting, when: is(sitAwaiting),
+		Why: "the writer failed for stable_for, and no standby is seen to receive from it: another node must be promoted by others"},
+	{From: []Place{confirming, adopting}, To: blocked, when: is(sitNotPrimary),
+		Why: "the writer's node answers, and not as the primary of its epoch"},
+	{From: []Place{confirming, adopting}, To: blocked, when: is(sitConflict),
+		Why: "what the nodes say contradicts itself: none is served"},
+	{From: []Place{confirming, adopting}, To: blocked, when: is(sitSuperseded),
+		Why: "the epoch's timeline was left by a promotion, and the promoted node is not there"},
+	{From: []Place{confirming, blocked}, To: adopting, when: is(sitSuccessor),
+		Why: "a node was promoted from the epoch's timeline by others: it is followed as soon as the old writer no longer answers as primary"},
+	{From: []Place{confirming, blocked}, To: adopting, when: is(sitUnconfigured),
+		Why: "the writer's node has left the configuration or has another address"},
+	{From: []Place{confirming, blocked}, To: adopting, when: is(sitAdopt),
+		Why: "exactly one consistent primary is there: it becomes the writer of the next epoch"},
+	{From: []Place{confirming, blocked}, To: adopting, when: is(sitClosed),
+		Why: "the epoch has ended, and no node proves to be the next writer"},
+	{From: []Place{confirming, blocked}, To: adopting, when: is(sitProving),
+		Why: "the writer of the epoch on disk is not proven yet"},
+	{From: []Place{blocked}, To: adopting, when: is(sitNoWriter),
+		Why: "what the nodes say no longer contradicts itself, and no writer has been seen yet"},
+}
