@@ -1,0 +1,80 @@
+# pgtether. `make` alone lists the targets; every target works on a fresh Debian or Ubuntu machine with Go.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+
+# Flags of the test targets. Two packages at a time: most of them run PostgreSQL servers of their own.
+TESTFLAGS ?= -p 2 -timeout 15m
+FUZZTIME  ?= 20s
+BENCHTIME ?= 1s
+
+.PHONY: help
+help: ## list the targets (this text)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: ## install what is missing for build and tests (PostgreSQL; says what it installs)
+	@scripts/setup.sh test
+
+.PHONY: build
+build: ## one static binary: bin/pgtether
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/pgtether ./cmd/pgtether
+
+.PHONY: demo
+demo: setup build .cache/bin/demo ## the main job, told with numbers: a real pair, the proxy, a change of writer; leaves nothing behind
+	@.cache/bin/demo -pgtether bin/pgtether
+
+.PHONY: lab
+lab: setup build .cache/bin/demo ## the same pair and proxy, for you to play with, until Ctrl-C
+	@.cache/bin/demo -pgtether bin/pgtether -stay
+
+# Built, not `go run`: a signal must reach the program itself, which ends the servers.
+.PHONY: .cache/bin/demo
+.cache/bin/demo:
+	@go build -o $@ ./test/demo
+
+.PHONY: keycloak
+keycloak: build ## Keycloak through pgtether: boot, realm, users, login, refresh, logout (KEEP=1 stays up)
+	@KEEP=$(KEEP) scripts/keycloak.sh
+
+.PHONY: test
+test: setup ## all fast tests, those on real PostgreSQL included
+	go test $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## the same under the race detector
+	@scripts/setup.sh test race
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each (default 20s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## benchmarks of the forwarding path, direct and through the proxy (BENCHTIME=1s)
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./bench/...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, the house rules
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	  [ -z "$$unformatted" ] || { printf 'not formatted, run gofmt -w on:\n%s\n' "$$unformatted" >&2; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go test ./internal/archtest
+
+.PHONY: check
+check: ## exactly what CI runs
+	.ci/run
+
+.PHONY: docker
+docker: ## the images pgtether:latest and pgtether:trial, with docker, podman or buildah
+	@scripts/docker.sh
+
+.PHONY: clean
+clean: ## remove what was built and fetched (bin/, .cache/)
+	rm -rf bin .cache

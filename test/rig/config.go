@@ -1,0 +1,95 @@
+package rig
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"text/template"
+
+	"github.com/pgtether/pgtether/internal/lab"
+)
+
+// Options of a proxy in front of a lab.
+type Options struct {
+	// Binary is the path of pgtether.
+	Binary string
+	// Listen and Admin are the addresses of the proxy and of its HTTP interface; default a free port of 127.0.0.1 each.
+	Listen, Admin string
+	// Dir receives the configuration, the state and the log; it is made if it is missing.
+	Dir string
+	// Extra is appended to the configuration file.
+	Extra string
+}
+
+var configText = template.Must(template.New("pgtether.toml").Parse(`# Written for a lab of two servers on this machine.
+[cluster]
+name = "keycloak"
+
+[listen]
+address = {{.Listen | printf "%q"}}
+tls = "disable"
+
+[admin]
+address = {{.Admin | printf "%q"}}
+
+[state]
+dir = {{.State | printf "%q"}}
+{{range .Nodes}}
+[[node]]
+name = {{.Name | printf "%q"}}
+address = {{.Addr | printf "%q"}}
+{{end}}
+[probe]
+user = {{.User | printf "%q"}}
+password_file = {{.PasswordFile | printf "%q"}}
+
+[failover]
+mode = "observe"
+{{.Extra}}`))
+
+// writeConfig fills in the addresses and writes what `pgtether serve` reads: the configuration and the probe's password.
+func writeConfig(o *Options, l *lab.Lab) (path string, err error) {
+	for _, address := range []*string{&o.Listen, &o.Admin} {
+		if *address, err = withPort(cmp.Or(*address, "127.0.0.1:0")); err != nil {
+			return "", err
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(o.Dir, "state"), 0o700); err != nil {
+		return "", fmt.Errorf("make directory of the proxy: %w", err)
+	}
+	password := filepath.Join(o.Dir, "probe-password")
+	if err := os.WriteFile(password, []byte(l.ProbePassword+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write password of the probe: %w", err)
+	}
+	var text bytes.Buffer
+	err = configText.Execute(&text, map[string]any{
+		"Listen": o.Listen, "Admin": o.Admin, "State": filepath.Join(o.Dir, "state"), "Nodes": l.Nodes(),
+		"User": l.ProbeUser, "PasswordFile": password, "Extra": o.Extra,
+	})
+	if err != nil {
+		return "", fmt.Errorf("fill in configuration: %w", err)
+	}
+	path = filepath.Join(o.Dir, "pgtether.toml")
+	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
+		return "", fmt.Errorf("write configuration: %w", err)
+	}
+	return path, nil
+}
+
+// withPort replaces port 0 by one that is free now, and fails early when the wanted one is taken.
+func withPort(address string) (string, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("reserve %s: %w", address, err)
+	}
+	defer l.Close()
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", fmt.Errorf("read address %q: %w", address, err)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
+}
