@@ -1,0 +1,265 @@
+package health
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgtether/pgtether/decision"
+)
+
+// step is one thing that a scripted server does on a connection. An error ends the connection.
+type step func(c *fakeConn) error
+
+type fakeConn struct {
+	net.Conn
+	startup map[string]string
+	nonce   string
+	closing chan struct{} // closed when the test ends
+}
+
+// fake is a scripted server: every connection runs the steps in order and is closed after the last one.
+type fake struct {
+	addr  string
+	dials atomic.Int64
+
+	mu       sync.Mutex
+	startups []map[string]string
+}
+
+func newFake(t *testing.T, steps ...step) *fake {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fake{addr: ln.Addr().String()}
+	closing := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			f.dials.Add(1)
+			wg.Go(func() { f.serve(&fakeConn{Conn: conn, closing: closing}, steps) })
+		}
+	})
+	t.Cleanup(func() {
+		close(closing)
+		ln.Close()
+		wg.Wait()
+	})
+	return f
+}
+
+func (f *fake) serve(c *fakeConn, steps []step) {
+	defer c.Close()
+	go func() {
+		<-c.closing
+		c.Close()
+	}()
+	for _, do := range steps {
+		if err := do(c); err != nil {
+			return
+		}
+		if c.startup != nil {
+			f.mu.Lock()
+			f.startups = append(f.startups, c.startup)
+			f.mu.Unlock()
+			c.startup = nil
+		}
+	}
+}
+
+// seen returns the parameters of the startup packets so far.
+func (f *fake) seen() []map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]map[string]string(nil), f.startups...)
+}
+
+func readStartup(c *fakeConn) error {
+	var head [4]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		return err
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head[:])-4)
+	if _, err := io.ReadFull(c, body); err != nil {
+		return err
+	}
+	c.startup = map[string]string{}
+	fields := strings.Split(string(body[4:]), "\x00")
+	for i := 0; i+1 < len(fields) && fields[i] != ""; i += 2 {
+		c.startup[fields[i]] = fields[i+1]
+	}
+	return nil
+}
+
+func readMessage(c *fakeConn) error {
+	var head [5]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		return err
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+	_, err := io.ReadFull(c, body)
+	if i := bytes.Index(body, []byte("r=")); i >= 0 {
+		c.nonce = string(body[i+2:])
+	}
+	return err
+}
+
+// untilSync reads messages up to and including the nth Sync, or a simple query (the replication connection sends those).
+func untilSync(n int) step {
+	return func(c *fakeConn) error {
+		for n := n; n > 0; {
+			var head [5]byte
+			if _, err := io.ReadFull(c, head[:]); err != nil {
+				return err
+			}
+			if _, err := io.CopyN(io.Discard, c, int64(binary.BigEndian.Uint32(head[1:]))-4); err != nil {
+				return err
+			}
+			switch head[0] {
+			case 'S':
+				n--
+			case 'Q':
+				return nil
+			}
+		}
+		return nil
+	}
+}
+
+func send(raw string) step {
+	return func(c *fakeConn) error {
+		_, err := io.WriteString(c, raw)
+		return err
+	}
+}
+
+func say(messages ...pgproto3.BackendMessage) step {
+	return func(c *fakeConn) error {
+		var buf []byte
+		for _, m := range messages {
+			var err error
+			if buf, err = m.Encode(buf); err != nil {
+				return err
+			}
+		}
+		_, err := c.Write(buf)
+		return err
+	}
+}
+
+func fatal(code, message string) step {
+	return say(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message})
+}
+
+// failing answers n statements with the same error.
+func failing(n int, code, message string) step {
+	var all []pgproto3.BackendMessage
+	for range n {
+		all = append(all, &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: message}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	}
+	return say(all...)
+}
+
+// login is trust authentication of a PostgreSQL 15 that is then ready.
+func login() step {
+	return say(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: "15.12"},
+		&pgproto3.BackendKeyData{ProcessID: 42, SecretKey: []byte{1, 2, 3, 4}}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+}
+
+func askSCRAM(c *fakeConn) error {
+	return say(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})(c)
+}
+
+// iterations answers the client's first SCRAM message.
+func iterations(n int) step {
+	return func(c *fakeConn) error {
+		first := fmt.Sprintf("r=%sserver,s=c2FsdHNhbHRzYWx0c2FsdA==,i=%d", c.nonce, n)
+		return say(&pgproto3.AuthenticationSASLContinue{Data: []byte(first)})(c)
+	}
+}
+
+// hang keeps the connection open and silent.
+func hang(c *fakeConn) error {
+	<-c.closing
+	return io.EOF
+}
+
+// swallow reads and never writes, until the client is gone.
+func swallow(c *fakeConn) error {
+	_, err := io.Copy(io.Discard, c)
+	return err
+}
+
+func reset(c *fakeConn) error {
+	return c.Conn.(*net.TCPConn).SetLinger(0)
+}
+
+// drip sends one byte at a time.
+func drip(raw string, every time.Duration) step {
+	return func(c *fakeConn) error {
+		for i := range len(raw) {
+			if err := send(raw[i : i+1])(c); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(every):
+			case <-c.closing:
+				return io.EOF
+			}
+		}
+		return nil
+	}
+}
+
+// flood sends raw for as long as anybody takes it.
+func flood(raw string) step {
+	chunk := strings.Repeat(raw, 1+65536/len(raw))
+	return func(c *fakeConn) error {
+		for {
+			if err := send(chunk)(c); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func encoded(m pgproto3.BackendMessage) string {
+	buf, err := m.Encode(nil)
+	if err != nil {
+		panic(err)
+	}
+	return string(buf)
+}
+
+// clock returns a clock that starts now.
+func clock() func() decision.Instant {
+	start := time.Now()
+	return func() decision.Instant { return decision.Instant(time.Since(start)) }
+}
+
+func fakeTarget(addr string, timeout time.Duration) Target {
+	return Target{Node: "region-a", Address: addr, User: "probe", Password: "secret-word", Database: "postgres", Instance: "test", Timeout: timeout}
+}
+
+// probeOnce makes one round against an address with a new prober.
+func probeOnce(t *testing.T, target Target) decision.Observation {
+	t.Helper()
+	p := NewProber(clock())
+	defer p.Close()
+	return p.Probe(t.Context(), target)
+}

@@ -1,0 +1,116 @@
+package health
+
+import (
+	"strings"
+
+	"github.com/pgtether/pgtether/decision"
+)
+
+// facts are those of the fresh connection, else of the kept one, else none. Two answers of one round are never mixed.
+func (r *round) facts() facts {
+	for _, w := range []way{fresh, persistent} {
+		if r.done[w] && r.outcomes[w].attempt.Evidence == decision.Answers {
+			return r.outcomes[w].facts
+		}
+	}
+	return facts{}
+}
+
+// sameReason are refusals that the replication connection would get too: trying it would only fill the server's log.
+var sameReason = map[string]bool{"57P03": true, "28P01": true}
+
+// needsIdentity reports whether the replication way must be tried for what an ordinary one has just shown.
+func (r *round) needsIdentity(res wayResult) bool {
+	if res.way == replication {
+		return false
+	}
+	switch res.attempt.Evidence {
+	case decision.Alive:
+		return !sameReason[res.attempt.SQLState]
+	case decision.Answers:
+		o := res.facts.observation
+		r.prober.recall(&o, res.facts.started)
+		return !complete(o)
+	default:
+		return false // refused: so would be the other; silent: no time is left
+	}
+}
+
+// complete reports whether the identity of a node is known to its end.
+func complete(o decision.Observation) bool {
+	return o.SystemID.Known && o.Timeline.Known && o.History.Known
+}
+
+// recall fills in what an earlier round read and what this round proves to be unchanged: the history of a timeline of the same start of the
+// server; the timeline of a standby whose receiver is streaming that very one.
+func (p *Prober) recall(o *decision.Observation, started decision.Opt[string]) {
+	if o.Role == decision.RoleStandby && !o.Timeline.Known && started.Known && p.standby.server == started.V {
+		if r := o.Receiver.V; o.Receiver.Known && r.Status == "streaming" && r.Timeline == decision.Some(p.standby.timeline) {
+			o.Timeline = r.Timeline
+		}
+	}
+	if o.Timeline.Known && !o.History.Known {
+		o.History = p.history.get(started, o.Timeline.V)
+	}
+}
+
+// observation merges what the ways told and updates what the prober remembers for the next round.
+func (r *round) observation() decision.Observation {
+	p, f := r.prober, r.facts()
+	o := f.observation
+	o.Persistent, o.Fresh, o.Replication = r.outcomes[persistent].attempt, r.outcomes[fresh].attempt, r.outcomes[replication].attempt
+	if o.Fresh.Evidence != decision.Answers {
+		o.TransactionReadOnly = decision.Opt[bool]{} // a session may have kept its own
+	}
+	if o.Replication.Evidence == decision.Answers {
+		p.learn(&o, f.started, r.outcomes[replication].identity)
+	}
+	p.recall(&o, f.started)
+	p.wanting = o.Persistent.Evidence != decision.Answers || o.Fresh.Evidence != decision.Answers || !complete(o)
+	if replicationDenied(o) {
+		p.deniedUntil = p.now().Add(deniedPause)
+	}
+	return o
+}
+
+// replicationDenied reports whether asking again at once would be as useless as it was now: the server does not let the role in, or no longer
+// has the history of its timeline.
+func replicationDenied(o decision.Observation) bool {
+	switch a := o.Replication; a.Evidence {
+	case decision.Alive:
+		return strings.HasPrefix(a.SQLState, "28") || a.SQLState == "42501"
+	case decision.Answers:
+		return o.Timeline.Known && !o.History.Known
+	default:
+		return false
+	}
+}
+
+// learn adds what the replication connection told. Where it contradicts the SQL of the same round (a promotion between the two) the timeline
+// stays what the SQL says, or unknown; the next round sees one truth.
+func (p *Prober) learn(o *decision.Observation, started decision.Opt[string], id identity) {
+	if o.Role == decision.RoleUnknown {
+		o.Role = id.role
+		switch id.role {
+		case decision.RolePrimary:
+			o.FlushLSN = id.position
+		case decision.RoleStandby:
+			o.ReceivedLSN = id.position
+		}
+	} else if id.role != decision.RoleUnknown && id.role != o.Role {
+		return
+	}
+	if !o.SystemID.Known {
+		o.SystemID = decision.Some(id.systemID)
+	}
+	if o.SystemID.V != id.systemID || o.Timeline.Known && o.Timeline.V != id.timeline {
+		return
+	}
+	o.Timeline, o.History = decision.Some(id.timeline), id.history
+	if id.history.Known {
+		p.history.put(started, id.timeline, id.history.V)
+	}
+	if o.Role == decision.RoleStandby && started.Known {
+		p.standby = timelineKey{started.V, id.timeline}
+	}
+}

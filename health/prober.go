@@ -1,0 +1,223 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pgtether/pgtether/decision"
+)
+
+var errNoFacts = wireError{text: "server answered, but not with what was asked for"}
+
+// Prober probes one node, round by round. It keeps a connection to it between rounds. It is not safe for concurrent use.
+type Prober struct {
+	now func() decision.Instant
+
+	persistent *link
+	history    historyCache
+	// standby is the timeline that a standby was last identified with, kept while its receiver proves that it is still that one.
+	standby timelineKey
+	// wanting is true when the last round learned less than it should have: the replication connection is then tried at once.
+	wanting bool
+	// deniedUntil is when to try the replication connection again after the server refused it.
+	deniedUntil decision.Instant
+}
+
+// deniedPause spares the server's log: a missing line in pg_hba.conf does not appear within a second.
+const deniedPause = 30 * time.Second
+
+// NewProber returns a prober without a connection. now is the clock that dates observations.
+func NewProber(now func() decision.Instant) *Prober { return &Prober{now: now, wanting: true} }
+
+// outcome is what one way in gave.
+type outcome struct {
+	attempt  decision.Attempt
+	facts    facts
+	identity identity
+}
+
+// Probe makes one attempt on each way in and returns within the target's timeout (and the time in which the machine lets it run). When ctx is
+// cancelled the observation proves nothing.
+func (p *Prober) Probe(ctx context.Context, t Target) decision.Observation {
+	began, start := p.now(), time.Now()
+	ctx, cancel := context.WithDeadline(ctx, start.Add(t.Timeout))
+	defer cancel()
+	if p.persistent != nil && !p.persistent.target.sameServer(t) {
+		p.persistent.close(ctx)
+		p.persistent, p.wanting, p.deniedUntil = nil, true, 0
+	}
+	r := &round{prober: p, target: t, results: make(chan wayResult, wayCount), lastBeat: start}
+	r.run(ctx)
+	o := r.observation()
+	o.Node, o.Began, o.Took = t.Node, began, time.Since(start)
+	o.ProberStalled = r.stalled
+	return o
+}
+
+// Close ends the kept connection.
+func (p *Prober) Close() {
+	if p.persistent != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		p.persistent.close(ctx)
+		p.persistent = nil
+	}
+}
+
+// way is a way in.
+type way uint8
+
+const (
+	persistent way = iota
+	fresh
+	replication
+	wayCount
+)
+
+type wayResult struct {
+	way way
+	outcome
+}
+
+// round is one round in progress. Only the goroutine that runs it touches it; the ways report over results.
+type round struct {
+	prober  *Prober
+	target  Target
+	results chan wayResult
+
+	started, done [wayCount]bool
+	outcomes      [wayCount]outcome
+
+	lastBeat time.Time
+	stalled  bool
+}
+
+// run starts the two ordinary ways at once, and the replication way when it is needed, and waits for all that was started.
+func (r *round) run(ctx context.Context) {
+	beat := time.NewTicker(max(r.target.Timeout/10, time.Millisecond))
+	defer beat.Stop()
+	r.start(ctx, persistent, r.askPersistent)
+	r.start(ctx, fresh, r.askFresh)
+	if r.prober.wanting {
+		r.startReplication(ctx)
+	}
+	for r.started != r.done {
+		select {
+		case res := <-r.results:
+			r.done[res.way], r.outcomes[res.way] = true, res.outcome
+			if r.needsIdentity(res) {
+				r.startReplication(ctx)
+			}
+		case <-beat.C:
+		}
+		r.beat()
+	}
+}
+
+// startReplication starts the replication way, unless the server refused it a moment ago.
+func (r *round) startReplication(ctx context.Context) {
+	if r.prober.now() < r.prober.deniedUntil {
+		return
+	}
+	history, started := r.prober.history, r.facts().started
+	r.start(ctx, replication, func(ctx context.Context) outcome {
+		return r.identify(ctx, func(timeline uint32) bool { return history.get(started, timeline).Known })
+	})
+}
+
+// beat notices a process that was stopped or starved in mid-round: what timed out then may have done so for our own sake.
+func (r *round) beat() {
+	now := time.Now()
+	r.stalled = r.stalled || now.Sub(r.lastBeat) > r.target.Timeout/2
+	r.lastBeat = now
+}
+
+// start runs one way in its own goroutine, which reports exactly once, even when it panics.
+func (r *round) start(ctx context.Context, w way, ask func(context.Context) outcome) {
+	if r.started[w] {
+		return
+	}
+	r.started[w] = true
+	go func() {
+		began := time.Now()
+		var out outcome
+		defer func() {
+			if v := recover(); v != nil {
+				out = outcome{attempt: decision.Attempt{Detail: printable(fmt.Sprintf("probe panicked: %v", v)), Took: time.Since(began)}}
+			}
+			r.results <- wayResult{w, out}
+		}()
+		out = ask(ctx)
+	}()
+}
+
+// askPersistent asks over the kept connection. One that ended since the last round is no evidence of this one: what the server said then is
+// set aside, and this round's attempt is the one to open it again.
+func (r *round) askPersistent(ctx context.Context) outcome {
+	p, began := r.prober, time.Now()
+	if p.persistent.open() {
+		p.persistent.guard.begin(deadlineOf(ctx))
+		if !p.persistent.endedMeanwhile(ctx) {
+			p.persistent.guard.answered = false
+			return r.keep(ctx, p.persistent, began, nil)
+		}
+	}
+	if p.persistent != nil {
+		p.persistent.close(ctx)
+	}
+	l, err := connect(ctx, r.target, false)
+	p.persistent = l
+	return r.keep(ctx, l, began, err)
+}
+
+// keep asks over the link that becomes or stays the kept one, and drops it when it is no longer usable.
+func (r *round) keep(ctx context.Context, l *link, began time.Time, err error) outcome {
+	usable := false
+	defer func() { // also when decoding panics: a connection in an unknown state must not see another round
+		if !usable {
+			l.close(ctx)
+			r.prober.persistent = nil
+		}
+	}()
+	out := askFacts(ctx, l, began, err)
+	usable = out.attempt.Evidence == decision.Answers && l.open()
+	return out
+}
+
+// askFresh asks over a connection of its own.
+func (r *round) askFresh(ctx context.Context) outcome {
+	began := time.Now()
+	l, err := connect(ctx, r.target, false)
+	defer l.close(ctx)
+	return askFacts(ctx, l, began, err)
+}
+
+// askFacts asks the round's questions over a link whose making gave err.
+func askFacts(ctx context.Context, l *link, began time.Time, err error) outcome {
+	var f facts
+	if err == nil {
+		var answers []answer
+		if answers, err = l.ask(ctx, statements(majorVersion(l.pg.ParameterStatus("server_version")))); err == nil {
+			f, err = readFacts(answers)
+		}
+	}
+	return outcome{attempt: classify(err, l.guard, time.Since(began)), facts: f}
+}
+
+// identify asks over a physical replication connection.
+func (r *round) identify(ctx context.Context, known func(timeline uint32) bool) outcome {
+	began := time.Now()
+	l, err := connect(ctx, r.target, true)
+	defer l.close(ctx)
+	var id identity
+	if err == nil {
+		id, err = l.identify(ctx, known)
+	}
+	return outcome{attempt: classify(err, l.guard, time.Since(began)), identity: id}
+}
+
+func deadlineOf(ctx context.Context) time.Time {
+	deadline, _ := ctx.Deadline() // a round's context has one
+	return deadline
+}

@@ -1,0 +1,99 @@
+package health
+
+import (
+	"strconv"
+	"strings"
+)
+
+// The statements of a round, in the order in which they are sent. Each is a transaction of its own: one that fails (because a site has
+// revoked a function, say) leaves its facts unknown and spares the others.
+const (
+	askCore = iota
+	askSystem
+	askSettings
+	askReceiver
+	askSenders
+	askPrivileges
+	statementCount
+)
+
+// micros turns an interval into microseconds: every duration travels as a whole number.
+func micros(interval, as string) string {
+	return "(EXTRACT(epoch FROM " + interval + ") * 1000000)::bigint AS " + as
+}
+
+// coreStatement asks for the role and the positions. The functions of the other role fail, so each is called in its own role only.
+func coreStatement(major int) string {
+	paused := "pg_get_wal_replay_pause_state()"
+	if major < 14 {
+		paused = "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
+	}
+	return "SELECT current_setting('server_version_num') AS version_num, pg_is_in_recovery() AS in_recovery, " +
+		"current_setting('transaction_read_only') AS transaction_read_only, " +
+		"(EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, " +
+		micros("clock_timestamp() - pg_postmaster_start_time()", "started_ago") + ", " +
+		inRole("NOT pg_is_in_recovery()", "pg_current_wal_lsn()", "current_lsn") + ", " +
+		inRole("NOT pg_is_in_recovery()", "pg_current_wal_flush_lsn()", "flush_lsn") + ", " +
+		inRole("NOT pg_is_in_recovery()", "pg_walfile_name(pg_current_wal_lsn())", "wal_file") + ", " +
+		inRole("pg_is_in_recovery()", "pg_last_wal_receive_lsn()", "received_lsn") + ", " +
+		inRole("pg_is_in_recovery()", "pg_last_wal_replay_lsn()", "replayed_lsn") + ", " +
+		inRole("pg_is_in_recovery()", paused, "replay_paused") + ", " +
+		micros("clock_timestamp() - pg_last_xact_replay_timestamp()", "replay_lag")
+}
+
+func inRole(condition, call, as string) string {
+	return "CASE WHEN " + condition + " THEN " + call + " END AS " + as
+}
+
+// systemStatement asks for the identity. A site may have revoked the function.
+const systemStatement = "SELECT system_identifier FROM pg_control_system()"
+
+// settingNames are the parameters that a round reads; numbers come in the parameter's own unit.
+var settingNames = []string{
+	"max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction",
+	"wal_log_hints", "data_checksums", "synchronous_standby_names", "synchronous_commit", "default_transaction_read_only",
+	"wal_receiver_timeout", "recovery_min_apply_delay", "data_directory", "port", "allow_alter_system",
+}
+
+func settingsStatement(names []string) string {
+	return "SELECT name, setting, unit FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "')"
+}
+
+// receiverStatement: without pg_monitor every column but pid is NULL.
+var receiverStatement = "SELECT pid, status, received_tli, latest_end_lsn, sender_host, sender_port, slot_name, " +
+	micros("clock_timestamp() - last_msg_receipt_time", "message_age") + " FROM pg_stat_wal_receiver"
+
+// sendersStatement leaves out the replication connections of the probes. Without pg_monitor the state is NULL.
+var sendersStatement = "SELECT application_name, host(client_addr) AS client_addr, state, sync_state, sent_lsn, write_lsn, flush_lsn, replay_lsn, " +
+	micros("replay_lag", "replay_lag") + ", " + micros("clock_timestamp() - reply_time", "reply_age") +
+	" FROM pg_stat_replication WHERE application_name IS NULL OR application_name NOT LIKE '" + applicationPrefix + "%' ORDER BY pid LIMIT " +
+	strconv.Itoa(maxSenders)
+
+// maxSenders is far above any sensible max_wal_senders.
+const maxSenders = 200
+
+// relaxed matches a role's or database's own setting under which a commit does not wait for its flush (or for the standby).
+const relaxed = "^synchronous_commit=(off|false|no|0|local)$"
+
+// privilegesStatement asks what the role may do, and whose commits ask for less.
+func privilegesStatement(major int) string {
+	set := "false"
+	if major >= 15 {
+		set = "has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM')"
+	}
+	return "SELECT has_function_privilege('pg_promote(boolean, integer)', 'EXECUTE') AS can_promote, " +
+		set + " AND has_function_privilege('pg_reload_conf()', 'EXECUTE') AS can_set_sync_names, " +
+		"(SELECT count(*) FROM pg_db_role_setting s WHERE EXISTS (SELECT FROM unnest(s.setconfig) c WHERE c ~* '" + relaxed + "')) AS relaxed_roles"
+}
+
+// statements are those of a round for a server of the given major version.
+func statements(major int) []string {
+	all := make([]string, statementCount)
+	all[askCore] = coreStatement(major)
+	all[askSystem] = systemStatement
+	all[askSettings] = settingsStatement(settingNames)
+	all[askReceiver] = receiverStatement
+	all[askSenders] = sendersStatement
+	all[askPrivileges] = privilegesStatement(major)
+	return all
+}
