@@ -13,14 +13,21 @@ import (
 
 // startPrimary makes region-a and starts it.
 func (l *Lab) startPrimary(ctx context.Context) error {
-	n, err := l.newNode(RegionA)
+	n, err := l.newNode(RegionA, l.opts.Addresses[RegionA])
 	if err != nil {
 		return err
 	}
-	if err := n.initdb(ctx); err != nil {
-		return err
+	return n.startAsCluster(ctx)
+}
+
+// startAsCluster makes the node a cluster of its own, with the lab's roles.
+func (n *Node) startAsCluster(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{n.initdb, n.startOnFreePort, n.createRoles, n.createProbeRole} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	return n.startOnFreePort(ctx)
+	return nil
 }
 
 // initdb makes an empty cluster, with a system identifier of its own.
@@ -44,7 +51,7 @@ func (n *Node) initdb(ctx context.Context) error {
 func (n *Node) startOnFreePort(ctx context.Context) error {
 	for try := 1; ; try++ {
 		err := n.Start(ctx)
-		if err == nil || try == 5 || portIsFree(n.ip, n.port) || portOf(n.lab.opts.Addresses[n.name]) != 0 {
+		if err == nil || try == 5 || portIsFree(n.ip, n.port) || n.fixedPort {
 			return err
 		}
 		port, portErr := freePort(n.ip)
@@ -57,14 +64,15 @@ func (n *Node) startOnFreePort(ctx context.Context) error {
 
 // createRoles makes the replication role and the application's role and database. Commits are local: with Options.Synchronous
 // the standby that they would wait for does not exist yet.
-func (l *Lab) createRoles(ctx context.Context) error {
+func (n *Node) createRoles(ctx context.Context) error {
+	l := n.lab
 	quote := func(name string) string { return pgx.Identifier{name}.Sanitize() }
 	literal := func(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 	stored := "scram-sha-256"
 	if l.opts.AppAuth == "md5" {
 		stored = "md5"
 	}
-	return l.Node(RegionA).withSuper(ctx, "postgres", func(ctx context.Context, c *pgx.Conn) error {
+	return n.withSuper(ctx, "postgres", func(ctx context.Context, c *pgx.Conn) error {
 		for _, sql := range []string{
 			"SET synchronous_commit = local",
 			"SET password_encryption = 'scram-sha-256'",
@@ -82,7 +90,8 @@ func (l *Lab) createRoles(ctx context.Context) error {
 }
 
 // createProbeRole runs configs/sql/probe-role.sql as its reader would: once, on the writer, as superuser, through psql.
-func (l *Lab) createProbeRole(ctx context.Context) error {
+func (n *Node) createProbeRole(ctx context.Context) error {
+	l := n.lab
 	script := l.opts.ProbeRoleScript
 	if script == "" {
 		path := l.opts.ProbeRoleSQL
@@ -101,7 +110,6 @@ func (l *Lab) createProbeRole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n := l.Node(RegionA)
 	err = l.run(ctx, tool{path: psql, stdin: script,
 		args: []string{"--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--set", "password=" + l.opts.ProbePassword,
 			"--set", "role=" + l.opts.ProbeUser, "--file", "-", n.SuperDSN("postgres")},
@@ -139,7 +147,7 @@ func (l *Lab) startStandby(ctx context.Context) error {
 		return nil
 	}
 	a := l.Node(RegionA)
-	b, err := l.newNode(RegionB)
+	b, err := l.newNode(RegionB, l.opts.Addresses[RegionB])
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func (n *Node) settings() map[string]string {
 	if tls := n.lab.tls; tls != nil {
 		merged["ssl"] = "on"
 		merged["ssl_ca_file"] = tls.CAFile
-		merged["ssl_cert_file"], merged["ssl_key_file"] = tls.serverFiles(n.name)
+		merged["ssl_cert_file"], merged["ssl_key_file"] = tls.ServerFiles(n.name)
 	}
 	if n.lab.opts.Synchronous && n.synchronousWith != "" {
 		merged["synchronous_standby_names"] = `"` + n.synchronousWith + `"`

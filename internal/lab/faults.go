@@ -53,7 +53,7 @@ func (n *Node) Kill9Child(kind string) error {
 // endAll freezes and kills whatever works in the data directory, reaps the postmaster and removes its shared memory.
 func (n *Node) endAll() error {
 	pm := n.postmaster()
-	_ = n.signalAll(syscall.SIGSTOP) // so that nobody forks or answers between two kills; who is gone already is fine
+	_ = n.signalAll(sigStop) // so that nobody forks or answers between two kills; who is gone already is fine
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := await(ctx, func(context.Context) error {
@@ -95,7 +95,7 @@ func (n *Node) FreezePostmaster() error {
 	if !pm.running() {
 		return fmt.Errorf("freeze postmaster of node %s: it is not running", n.name)
 	}
-	if err := sendSignal(pm.pid, syscall.SIGSTOP); err != nil {
+	if err := sendSignal(pm.pid, sigStop); err != nil {
 		return fmt.Errorf("freeze postmaster of node %s: %w", n.name, err)
 	}
 	return awaitStates([]int{pm.pid}, "T")
@@ -109,7 +109,7 @@ func (n *Node) FreezeAll() error {
 	// A child may be forked between the listing and the stop of the postmaster: look until two listings agree.
 	var frozen []int
 	for {
-		if err := n.signalAll(syscall.SIGSTOP); err != nil {
+		if err := n.signalAll(sigStop); err != nil {
 			return fmt.Errorf("freeze node %s: %w", n.name, err)
 		}
 		now := n.Processes()
@@ -129,7 +129,7 @@ func (n *Node) Thaw() error {
 	if !n.Running() {
 		return fmt.Errorf("thaw node %s: it is not running", n.name)
 	}
-	if err := n.signalAll(syscall.SIGCONT); err != nil {
+	if err := n.signalAll(sigContinue); err != nil {
 		return fmt.Errorf("thaw node %s: %w", n.name, err)
 	}
 	return awaitStates(n.Processes(), "SRDI")

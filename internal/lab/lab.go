@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -20,6 +19,9 @@ const (
 	superuser       = "postgres"
 	replicationRole = "replicator"
 )
+
+// nodeName keeps names fit for a directory, a slot and an application_name.
+var nodeName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,40}$`)
 
 // Lab is a running pair (or more, or less) of PostgreSQL servers.
 type Lab struct {
@@ -68,7 +70,7 @@ func Start(ctx context.Context, opts Options) (*Lab, error) {
 func (l *Lab) bootstrap(ctx context.Context) error {
 	began := time.Now()
 	for _, step := range []func(context.Context) error{
-		l.prepareInstallation, l.prepareDir, l.relocateInstallation, l.prepareTLS, l.startPrimary, l.createRoles, l.createProbeRole, l.startStandby,
+		l.prepareInstallation, l.prepareDir, l.relocateInstallation, l.prepareTLS, l.startPrimary, l.startStandby,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -104,10 +106,8 @@ func (l *Lab) prepareDir(context.Context) error {
 	if err := l.account.own(l.dir); err != nil {
 		return err
 	}
-	for dir := l.dir; dir != "/"; dir = filepath.Dir(dir) {
-		if !l.account.mayEnter(dir) {
-			return fmt.Errorf("account %s, which runs the servers, may not enter %s: choose another directory (TMPDIR)", l.account.name, dir)
-		}
+	if !l.reachable(l.dir) {
+		return fmt.Errorf("account %s, which runs the servers, may not enter %s: choose another directory (TMPDIR)", l.account.name, l.dir)
 	}
 	if !l.opts.Archive {
 		return nil
@@ -177,12 +177,16 @@ func (l *Lab) dsn(address, user, password, database string, query url.Values) st
 }
 
 // newNode registers a node with a place and an address, and nothing in it.
-func (l *Lab) newNode(name string) (*Node, error) {
-	ip, port, err := splitAddress(cmp.Or(l.opts.Addresses[name], "127.0.0.1"))
+func (l *Lab) newNode(name, address string) (*Node, error) {
+	if !nodeName.MatchString(name) {
+		return nil, fmt.Errorf("make node %q: the name is to be of a-z, 0-9 and '-'", name)
+	}
+	ip, port, err := splitAddress(cmp.Or(address, "127.0.0.1"))
 	if err != nil {
 		return nil, fmt.Errorf("address node %s: %w", name, err)
 	}
-	if port == 0 {
+	fixed := port != 0
+	if !fixed {
 		if port, err = freePort(ip); err != nil {
 			return nil, err
 		}
@@ -190,7 +194,7 @@ func (l *Lab) newNode(name string) (*Node, error) {
 	if l.Node(name) != nil {
 		return nil, fmt.Errorf("make node %q: the name is taken", name)
 	}
-	n := &Node{lab: l, name: name, ip: ip, port: port, dataDir: filepath.Join(l.dir, name)}
+	n := &Node{lab: l, name: name, ip: ip, port: port, fixedPort: fixed, dataDir: filepath.Join(l.dir, name)}
 	if l.opts.RelayReplication {
 		if n.upstream, err = l.Relay(n.Addr); err != nil {
 			return nil, err
@@ -249,10 +253,4 @@ func (n *Node) shutdown() error {
 		_ = n.stop(ctx, Immediate)
 	}
 	return n.endAll()
-}
-
-func portOf(address string) int {
-	_, text, _ := net.SplitHostPort(address)
-	port, _ := strconv.Atoi(text)
-	return port
 }

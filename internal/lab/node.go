@@ -25,11 +25,13 @@ const patience = 60 * time.Second
 // Node is one PostgreSQL server of a lab. Its methods may be called from any goroutine; those that start, stop or rebuild
 // the server wait for each other.
 type Node struct {
-	lab     *Lab
-	name    string
-	ip      string
-	port    int
-	dataDir string
+	lab  *Lab
+	name string
+	ip   string
+	port int
+	// fixedPort: the caller chose the port; another one would not do.
+	fixedPort bool
+	dataDir   string
 	// synchronousWith is the node that this one's synchronous_standby_names names under Options.Synchronous.
 	synchronousWith string
 	// upstream leads other nodes' replication to this one when Options.RelayReplication is set; else nil.
@@ -278,7 +280,14 @@ func (n *Node) QueryText(ctx context.Context, database, sql string) (string, err
 func (n *Node) withSuper(ctx context.Context, database string, do func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := withPatience(ctx)
 	defer cancel()
-	c, err := pgx.Connect(ctx, n.SuperDSN(database))
+	config, err := pgx.ParseConfig(n.SuperDSN(database))
+	if err != nil {
+		return fmt.Errorf("log in to node %s as superuser: %w", n.name, err)
+	}
+	// pgx adds what the caller's PG* variables say, which is meant for other servers.
+	clear(config.RuntimeParams)
+	config.ValidateConnect = nil
+	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("log in to node %s as superuser: %w", n.name, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -36,7 +37,8 @@ const (
 
 // Options of a lab. The zero value is a primary and a hot standby, replicating asynchronously, without TLS.
 type Options struct {
-	// Dir is where the lab's temporary directory is made; default os.TempDir. The server account must be able to enter it.
+	// Dir is where the lab's temporary directory is made; default: environment PGTETHER_LAB_DIR, else os.TempDir. The server
+	// account must be able to enter it. On a tmpfs (/dev/shm) a pair starts in a second instead of two; it then lives in memory.
 	Dir string
 	// BinDir holds the PostgreSQL programs (initdb and postgres at least). Default: environment PGTETHER_LAB_BINDIR, else
 	// the highest version found under /usr/lib/postgresql, by pg_config, or in PATH.
@@ -90,6 +92,7 @@ var (
 )
 
 func (o Options) withDefaults() Options {
+	o.Dir = cmp.Or(o.Dir, os.Getenv("PGTETHER_LAB_DIR"))
 	o.MaxConnections = cmp.Or(o.MaxConnections, 100)
 	o.AppUser = cmp.Or(o.AppUser, "keycloak")
 	o.AppPassword = cmp.Or(o.AppPassword, "keycloak")

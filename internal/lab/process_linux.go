@@ -99,4 +99,11 @@ func ownerOf(info os.FileInfo) (uid, gid int) {
 
 func sendSignal(pid int, sig syscall.Signal) error { return syscall.Kill(pid, sig) }
 
-const supported = true
+const (
+	supported   = true
+	sigStop     = syscall.SIGSTOP
+	sigContinue = syscall.SIGCONT
+)
+
+// listenAgain changes the backlog of a listening socket; Linux allows a second listen(2) for that.
+func listenAgain(fd uintptr, backlog int) error { return unix.Listen(int(fd), backlog) }

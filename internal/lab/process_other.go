@@ -10,7 +10,11 @@ import (
 
 // supported is false away from Linux: without /proc the lab could not keep its promise to leave no process behind. Start says
 // so; the package compiles, so that pgtether itself builds everywhere.
-const supported = false
+const (
+	supported   = false
+	sigStop     = syscall.Signal(0)
+	sigContinue = syscall.Signal(0)
+)
 
 func processesIn(string) []int { return nil }
 
@@ -27,3 +31,5 @@ func (a account) serverAttributes() *syscall.SysProcAttr { return nil }
 func ownerOf(os.FileInfo) (uid, gid int) { return -1, -1 }
 
 func sendSignal(int, syscall.Signal) error { return errors.ErrUnsupported }
+
+func listenAgain(uintptr, int) error { return errors.ErrUnsupported }
