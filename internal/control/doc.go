@@ -1,0 +1,11 @@
+// Package control is the imperative shell around the decision engine.
+//
+// One goroutine (Loop.Run) owns the engine: it turns ticks, probe results and commands into events, performs the actions that the engine
+// returns, in order, and feeds their outcomes back as events.
+//
+// Guarantees: a record is on disk, fsynced, before the engine hears that it is (so before its effect starts); an event of /events is on disk
+// before the actions that follow it are performed; two processes never share one state directory; a torn, lost or foreign state file is
+// never read as a record.
+//
+// It never decides anything, opens no socket and knows neither the data plane nor the probes but through the small interfaces it owns.
+package control
