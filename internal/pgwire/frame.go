@@ -1,0 +1,88 @@
+package pgwire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// headerLength is type(1) + length(4); the length counts itself and the body.
+const headerLength = 5
+
+// maxMessageLength bounds the length word. PostgreSQL collects a message in a StringInfo of less than MaxAllocSize (0x3fffffff) bytes, in
+// both directions (PQ_LARGE_MESSAGE_LIMIT, libpq/pqcomm.h); the length word itself comes on top.
+const maxMessageLength = 0x3fffffff + 4
+
+// What can be wrong with a stream of messages; a FramingError wraps one of them.
+var (
+	// ErrMessageType is a type byte that PostgreSQL's protocol 3 does not know in that direction and phase.
+	ErrMessageType = errors.New("unknown message type")
+	// ErrMessageLength is a length word below 4, above what PostgreSQL can hold, or not that of a message of fixed size.
+	ErrMessageLength = errors.New("impossible message length")
+	// ErrTransactionStatus is a ReadyForQuery whose status is none of I, T and E.
+	ErrTransactionStatus = errors.New("unknown transaction status")
+	// ErrUnexpectedReady is a ReadyForQuery that answers nothing the client has sent.
+	ErrUnexpectedReady = errors.New("ReadyForQuery answers no request")
+)
+
+// FramingError says where a session's byte stream stopped making sense.
+type FramingError struct {
+	// FromServer is the direction: true for the backend's messages, false for the client's.
+	FromServer bool
+	// Type and Length are the header of the message in question.
+	Type   byte
+	Length uint32
+	// Err is ErrMessageType, ErrMessageLength, ErrTransactionStatus or ErrUnexpectedReady.
+	Err error
+}
+
+func (e *FramingError) Error() string {
+	side := "client"
+	if e.FromServer {
+		side = "server"
+	}
+	return fmt.Sprintf("track %s message %q of length %d: %s", side, e.Type, e.Length, e.Err.Error())
+}
+
+func (e *FramingError) Unwrap() error { return e.Err }
+
+// frame walks the messages of one direction by their headers. It keeps five header bytes as numbers and never a byte of a body.
+type frame struct {
+	rest   int64  // body bytes of the current message still to come
+	length uint32 // length word, as far as it has been read
+	typ    byte   // type of the current message, valid while have > 0
+	have   uint8  // header bytes read: 0 between messages, headerLength inside a body
+}
+
+// between reports whether the next byte is a type byte.
+func (f *frame) between() bool { return f.have == 0 }
+
+// header takes header bytes from b, which is not empty, and returns how many; the header is complete when f.have is headerLength.
+func (f *frame) header(b []byte) int {
+	if f.have == 0 && len(b) >= headerLength {
+		f.typ, f.length, f.have = b[0], binary.BigEndian.Uint32(b[1:headerLength]), headerLength
+		f.rest = int64(f.length) - 4
+		return headerLength
+	}
+	n := 0
+	for ; n < len(b) && f.have < headerLength; n++ {
+		if f.have == 0 {
+			f.typ, f.length = b[n], 0
+		} else {
+			f.length = f.length<<8 | uint32(b[n])
+		}
+		f.have++
+	}
+	f.rest = int64(f.length) - 4
+	return n
+}
+
+// body takes body bytes from b and returns how many; the message is complete when f.rest is 0.
+func (f *frame) body(b []byte) int {
+	n := int(min(f.rest, int64(len(b))))
+	f.rest -= int64(n)
+	return n
+}
+
+// validLength reports whether the length word of a complete header is possible.
+func (f *frame) validLength() bool { return f.length >= 4 && f.length <= maxMessageLength }

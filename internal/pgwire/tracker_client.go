@@ -1,0 +1,308 @@
+package pgwire
+
+import "bytes"
+
+// clientSide is what the goroutine that copies client to server owns.
+type clientSide struct {
+	frame frame
+	text  textScan
+	names *namedEnds // nil until needed
+
+	requests uint64 // messages so far that ask for a ReadyForQuery
+	ends     uint64 // the last request that ended a block, as count after it
+	name     uint64 // hash of the name being read
+	replies  uint32 // answers to expect for the extended-protocol messages since the last request
+
+	field       uint8 // which part of the body is being read
+	named       bool  // the name being read is not empty
+	portalNamed bool  // Bind: so was the portal's
+	blockBegins bool  // the last statement that began or ended a block was a BEGIN
+
+	last    lastMessage
+	copyEnd bool // CopyDone or CopyFail came last, but for Flush
+
+	unnamed effect // of the unnamed statement
+	portal  effect // of the unnamed portal
+	portals effect // of the named portals, whichever it is
+
+	unsynced   bool // extended-protocol messages since the last request
+	terminated bool
+	stopped    bool // nothing is tracked any more
+}
+
+// lastMessage is the last message but for those that PostgreSQL ignores during COPY FROM STDIN or takes as its data.
+type lastMessage uint8
+
+const (
+	lastNone     lastMessage = iota
+	lastSimple               // Query or FunctionCall
+	lastExtended             // Parse, Bind, Describe, Execute, Close
+)
+
+// Client accounts bytes that are about to be forwarded from client to server. It must return before they are written.
+func (t *Tracker) Client(b []byte) {
+	c := &t.client
+	for len(b) > 0 && !c.stopped {
+		f := &c.frame
+		if f.have < headerLength {
+			b = b[f.header(b):]
+			if f.have < headerLength {
+				break
+			}
+			if !t.clientHeader() {
+				break
+			}
+		}
+		n := f.body(b)
+		if c.field != fieldSkip {
+			t.clientBody(b[:n])
+		}
+		b = b[n:]
+		if f.rest == 0 {
+			t.clientMessage()
+			f.have = 0
+		}
+	}
+	t.publishClient()
+}
+
+func (t *Tracker) publishClient() {
+	c := &t.client
+	word := c.requests << clientFlagBits
+	if !c.frame.between() {
+		word |= clientPartial
+	}
+	if c.unsynced {
+		word |= clientUnsynced
+	}
+	if c.terminated {
+		word |= clientTerminated
+	}
+	t.clientWord.Store(word)
+}
+
+// The parts of a body; what they are depends on the message.
+const (
+	fieldSkip  = iota // nothing of interest, or no more
+	fieldFirst        // Parse: statement name; Bind, Execute: portal name
+	fieldThen         // Bind: statement name
+	fieldText         // Query, Parse: text
+)
+
+// clientHeader checks a complete header and prepares for its body.
+func (t *Tracker) clientHeader() bool {
+	c := &t.client
+	f := &c.frame
+	c.field = fieldSkip
+	switch f.typ {
+	case 'Q':
+		c.text, c.field = textScan{}, fieldText
+	case 'P', 'B', 'E':
+		c.name, c.named, c.field = hashSeed, false, fieldFirst
+		c.text = textScan{}
+	case 'F', 'S', 'D', 'C', 'H', 'X', 'd', 'c', 'f':
+	case 'p': // PasswordMessage and its kin, during the login only
+		if t.serverWord.Load()&statusMask != statusNone {
+			return t.clientBroken(ErrMessageType)
+		}
+	default:
+		return t.clientBroken(ErrMessageType)
+	}
+	if !f.validLength() {
+		return t.clientBroken(ErrMessageLength)
+	}
+	return true
+}
+
+func (t *Tracker) clientBroken(err error) bool {
+	t.fail(&t.client.frame, false, err)
+	t.client.stopped = true
+	return false
+}
+
+// clientBody reads the names and texts of a body that has come as far as b.
+func (t *Tracker) clientBody(b []byte) {
+	c := &t.client
+	for c.field == fieldFirst || c.field == fieldThen {
+		end := bytes.IndexByte(b, 0)
+		if end < 0 {
+			c.name, c.named = hashName(c.name, b), c.named || len(b) > 0
+			return
+		}
+		c.name, c.named = hashName(c.name, b[:end]), c.named || end > 0
+		b = b[end+1:]
+		c.endName()
+	}
+	if c.field != fieldText {
+		return
+	}
+	if c.frame.typ == 'P' {
+		if end := bytes.IndexByte(b, 0); end >= 0 {
+			b, c.field = b[:end], fieldSkip
+		}
+	}
+	c.text.feed(b)
+	if c.frame.typ == 'P' && c.text.lex == lexBody || c.text.decided() {
+		c.field = fieldSkip // a Parse has one statement (exec_parse_message), whose first words decide
+	}
+}
+
+// endName moves on to the field behind a name.
+func (c *clientSide) endName() {
+	switch {
+	case c.frame.typ == 'P':
+		c.field = fieldText
+	case c.frame.typ == 'B' && c.field == fieldFirst:
+		c.field, c.portalNamed = fieldThen, c.named
+		c.name, c.named = hashSeed, false
+	default:
+		c.field = fieldSkip
+	}
+}
+
+// clientMessage accounts a message that is about to be forwarded to its last byte. Counting it only now is early enough: the server cannot
+// answer it before, and until then clientPartial keeps the session busy.
+func (t *Tracker) clientMessage() {
+	c := &t.client
+	switch c.frame.typ {
+	case 'P':
+		c.parsed()
+		c.extended()
+	case 'B':
+		c.boundTo()
+		c.extended()
+	case 'E':
+		t.executes(c.executed())
+		c.extended()
+	case 'D', 'C':
+		c.extended()
+	case 'H':
+		// A Flush asks for nothing and begins nothing; only one with a body fails, which starts the skip to the next Sync.
+		c.unsynced = c.unsynced || c.frame.length != 4
+	case 'Q':
+		t.executes(c.text.effect())
+		t.simple()
+	case 'F':
+		t.executes(effectOther)
+		t.simple()
+	case 'S':
+		t.sync()
+	case 'c', 'f':
+		t.endCopy()
+	case 'X':
+		c.terminated, c.stopped = true, true
+	}
+}
+
+func (c *clientSide) extended() {
+	c.unsynced, c.last, c.copyEnd = true, lastExtended, false
+	c.replies++
+}
+
+// simple counts a Query or FunctionCall. The server takes it as the end of extended-protocol messages before it, unless one of those fails:
+// then it is skipped (PostgresMain, ignore_till_sync), see mixedUnit.
+func (t *Tracker) simple() {
+	c := &t.client
+	if c.unsynced {
+		t.mixed.put(c.requests, c.replies)
+	}
+	c.requests++
+	c.unsynced, c.replies, c.last, c.copyEnd = false, 0, lastSimple, false
+}
+
+func (t *Tracker) sync() {
+	c := &t.client
+	if c.copyEnd {
+		t.copyEnds.synced()
+	}
+	t.mixed.sync(c.requests)
+	c.requests++
+	c.unsynced, c.replies, c.copyEnd = false, 0, false
+}
+
+func (t *Tracker) endCopy() {
+	c := &t.client
+	t.copyEnds.put(c.requests, c.last == lastExtended)
+	c.copyEnd = true
+	// A Sync between Execute and CopyDone was swallowed, so the server waits for another one.
+	c.unsynced = c.unsynced || c.last == lastExtended
+}
+
+// parsed takes note of what a Parse prepares.
+func (c *clientSide) parsed() {
+	e := c.text.effect()
+	switch {
+	case !c.named && c.unsynced: // may be skipped
+		c.unnamed = c.unnamed.or(e)
+	case !c.named: // never skipped, and the old statement goes even if the new one is wrong (exec_parse_message)
+		c.unnamed = e
+	case c.names != nil:
+		c.names.parsed(c.name, e)
+	case e != effectOther && e != effectNone:
+		c.names = &namedEnds{}
+		c.names.parsed(c.name, e)
+	}
+}
+
+// boundTo takes note of what a portal will execute.
+func (c *clientSide) boundTo() {
+	e := c.unnamed
+	if c.named {
+		e = c.names.lookup(c.name)
+	}
+	if !c.portalNamed {
+		c.portal = e
+	} else if e != effectNone {
+		c.portals = c.portals.or(e).or(effectOther)
+	}
+}
+
+// executed is the effect of an Execute that has been read.
+func (c *clientSide) executed() effect {
+	e := c.portal
+	if c.named {
+		e = c.portals
+	}
+	if e == effectNone { // nothing known: SQL can declare portals too
+		return effectOther
+	}
+	return e
+}
+
+// executes notes what a statement means for InDoubt, before the request that it belongs to is counted.
+func (t *Tracker) executes(e effect) {
+	c := &t.client
+	request := c.requests + 1
+	switch e {
+	case effectNone:
+	case effectBegin:
+		c.blockBegins = true
+		t.begun.Store(request)
+	case effectRollback:
+		c.blockBegins, c.ends = false, request
+	case effectCommit:
+		c.blockBegins, c.ends = false, request
+		t.doubt.Store(request)
+	case effectOther:
+		if t.insideBlock() {
+			t.inside.Store(request)
+		} else {
+			t.doubt.Store(request)
+		}
+	}
+}
+
+// insideBlock reports whether the next statement will find a block open, as far as the statements that are still unanswered tell, and the
+// last ReadyForQuery where they do not.
+func (t *Tracker) insideBlock() bool {
+	server := t.serverWord.Load()
+	settled := server >> serverFlagBits
+	if t.client.blockBegins {
+		if t.begun.Load() > settled {
+			return true
+		}
+	} else if t.client.ends > settled {
+		return false
+	}
+	return server&statusMask >= statusInBlock
+}

@@ -1,0 +1,209 @@
+package pgwire
+
+// serverSide is what the goroutine that copies server to client owns.
+type serverSide struct {
+	frame frame
+
+	settled uint64 // requests that have been answered or will not be
+	replies uint64 // to extended-protocol messages, since the last ReadyForQuery
+	copied  copyEnd
+
+	status    uint8 // of the last ReadyForQuery
+	body      byte  // first byte of the message's body
+	answering bool  // an answer has begun since the last ReadyForQuery
+	failed    bool  // it holds an ErrorResponse
+	skipping  bool  // which makes the server skip to the next Sync
+	copyIn    bool  // the server reads CopyData
+	copyDone  bool  // a COPY FROM STDIN has succeeded: copied is its end
+	copyFail  bool  // one has failed
+}
+
+// Server accounts bytes that are about to be relayed from server to client, up to pass. With stop, b[pass:] begins with an ErrorResponse or
+// NoticeResponse that answers nothing: the session was idle. What such a message means (a server on its way down, or an administrator who ends
+// this one session) is not in its header; it is kept back, and either dropped with the session or relayed after PassServer.
+func (t *Tracker) Server(b []byte) (pass int, stop bool) { return t.serverBytes(b, true) }
+
+// PassServer accounts bytes that Server has stopped at and that are relayed after all.
+func (t *Tracker) PassServer(b []byte) { t.serverBytes(b, false) }
+
+func (t *Tracker) serverBytes(b []byte, mayStop bool) (pass int, stop bool) {
+	s := &t.server
+	f := &s.frame
+	for pass < len(b) {
+		if t.broken.Load() != nil {
+			pass = len(b)
+			break
+		}
+		if f.have < headerLength {
+			if mayStop && f.between() && (b[pass] == 'E' || b[pass] == 'N') && idle(t.serverState(), t.clientWord.Load()) {
+				stop = true
+				break
+			}
+			pass += f.header(b[pass:])
+			if f.have < headerLength || !t.serverHeader() {
+				continue
+			}
+		}
+		if f.rest > 0 {
+			if f.typ == 'Z' && pass < len(b) {
+				s.body = b[pass]
+			}
+			pass += f.body(b[pass:])
+		}
+		if f.rest == 0 {
+			t.serverMessage()
+			f.have = 0
+		}
+	}
+	t.publishServer()
+	return pass, stop
+}
+
+func (t *Tracker) publishServer() { t.serverWord.Store(t.serverState()) }
+
+func (t *Tracker) serverState() uint64 {
+	s := &t.server
+	word := s.settled<<serverFlagBits | uint64(s.status)
+	if !s.frame.between() {
+		word |= serverPartial
+	}
+	if s.answering {
+		word |= serverAnswering
+	}
+	if s.copyIn {
+		word |= serverCopyIn
+	}
+	return word
+}
+
+// serverHeader checks a complete header.
+func (t *Tracker) serverHeader() bool {
+	f := &t.server.frame
+	switch f.typ {
+	case 'D', 'd', 'T', 'E', 'N', 'A', 'S', 'C', 't', 'V', 'G', 'H', 'W', 'R', 'K', 'v':
+		if f.validLength() {
+			return true
+		}
+	case '1', '2', '3', 'n', 's', 'I', 'c':
+		if f.length == 4 {
+			return true
+		}
+	case 'Z':
+		if f.length == 5 {
+			return true
+		}
+	default:
+		return t.serverBroken(ErrMessageType)
+	}
+	return t.serverBroken(ErrMessageLength)
+}
+
+func (t *Tracker) serverBroken(err error) bool {
+	t.fail(&t.server.frame, true, err)
+	return false
+}
+
+// serverMessage accounts a message that is about to be relayed to its last byte.
+func (t *Tracker) serverMessage() {
+	s := &t.server
+	switch s.frame.typ {
+	case 'N', 'A', 'S', 'R', 'K', 'v': // at any time, or before the first ReadyForQuery
+		return
+	case 'Z':
+		t.ready()
+		return
+	}
+	if !s.answering {
+		s.answering = true
+		// Answers come in order, so what could have been answered by a ReadyForQuery alone was swallowed.
+		s.settled = max(s.settled, t.unsure.Load())
+	}
+	switch s.frame.typ {
+	case '1', '2', '3', 'n', 'T', 's', 'I': // the answers to Parse, Bind, Close, Describe (either), Execute (suspended, empty)
+		s.replies++
+	case 'C':
+		s.replies++
+		if s.copyIn {
+			s.copyIn = false
+			t.copySucceeded()
+		}
+	case 'G':
+		s.copyIn = true
+	case 'E':
+		t.serverError()
+	}
+}
+
+// serverError accounts an ErrorResponse within an answer.
+func (t *Tracker) serverError() {
+	s := &t.server
+	s.failed = true
+	if s.copyIn {
+		s.copyIn, s.copyFail = false, true
+	} else if t.mixed.fails(s.settled, s.replies) {
+		s.skipping = true
+	}
+}
+
+func (t *Tracker) copySucceeded() {
+	s := &t.server
+	if end, ok := t.copyEnds.next(s.settled); ok {
+		s.copied, s.copyDone = end, true
+	}
+}
+
+// ready accounts a ReadyForQuery.
+func (t *Tracker) ready() {
+	s := &t.server
+	status := statusOf(s.body)
+	if status == statusNone {
+		t.serverBroken(ErrTransactionStatus)
+		return
+	}
+	requests := t.clientWord.Load() >> clientFlagBits
+	if s.settled == requests {
+		// Nothing was asked: the first one after the login, or an error that struck between requests (PostgresMain sends one after each).
+		if s.status != statusNone && !s.failed {
+			t.serverBroken(ErrUnexpectedReady)
+			return
+		}
+	} else if !t.settle(requests) {
+		t.serverBroken(ErrUnexpectedReady)
+		return
+	}
+	s.status, s.replies = status, 0
+	s.answering, s.failed, s.skipping, s.copyIn, s.copyDone, s.copyFail = false, false, false, false, false, false
+}
+
+// settle finds which of the unsettled requests a ReadyForQuery answers, and leaves those up to it behind. It is false if that one has not been
+// sent.
+func (t *Tracker) settle(requests uint64) bool {
+	s := &t.server
+	answered := s.settled + 1 // as count after it
+	switch {
+	case s.skipping:
+		answered = t.mixed.synced.Load()
+	case s.copyDone && s.copied.extended:
+		answered = max(s.settled, s.copied.requests) + 1
+	case s.copyDone:
+		answered = max(answered, s.copied.requests)
+	}
+	if answered <= s.settled || answered > requests {
+		return false
+	}
+	if s.copyFail {
+		if end, ok := t.copyEnds.next(s.settled); ok {
+			t.unsure.Store(max(t.unsure.Load(), min(end.unsure(), requests)))
+		}
+	}
+	s.settled = answered
+	return true
+}
+
+// unsure returns up to which request a COPY that failed leaves open whether it was swallowed.
+func (c copyEnd) unsure() uint64 {
+	if c.extended && c.synced {
+		return c.requests + 1 // the Sync that follows answers the failed Execute, or one before the CopyDone does
+	}
+	return c.requests
+}
