@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/pgtether/pgtether/decision"
+	"github.com/pgtether/pgtether/health"
+	"github.com/pgtether/pgtether/internal/control"
+	"github.com/pgtether/pgtether/internal/pgwire"
+	"github.com/pgtether/pgtether/proxy"
+)
+
+// router lets the control loop drive the data plane, and answers the data plane's questions about the writer. It satisfies control.Router.
+type router struct {
+	server *proxy.Server
+	log    *slog.Logger
+	probes *probes
+	// view is the control loop's picture; set before the data plane serves.
+	view func() control.View
+	// open is the route that was opened last.
+	open atomic.Pointer[proxy.Route]
+}
+
+// Open sends logins to the node under the epoch.
+func (r *router) Open(epoch uint64, node, address string) {
+	route := proxy.Route{Epoch: epoch, Node: node, Address: address}
+	r.open.Store(&route)
+	if err := r.server.Open(route); err != nil {
+		// The engine never opens an epoch twice after a cut; if it did, holding is the safe answer.
+		r.log.Error("route refused", "epoch", epoch, "node", node, "err", err)
+	}
+}
+
+// Hold keeps new logins waiting.
+func (r *router) Hold(why decision.HoldReason) { r.server.Hold(string(why)) }
+
+// cutReasons are the engine's words in the words of the wire.
+var cutReasons = map[decision.CutReason]pgwire.Reason{
+	decision.CutWriterLost:  pgwire.WriterLost,
+	decision.CutLossyChange: pgwire.LossyChange,
+}
+
+// Cut closes every path of every epoch up to epoch.
+func (r *router) Cut(epoch uint64, why decision.CutReason) control.CutReport {
+	reason, ok := cutReasons[why]
+	if !ok {
+		reason = pgwire.WriterLost
+	}
+	r.server.Cut(epoch, reason)
+	return control.CutReport{LastByteAge: -1}
+}
+
+// DataPlane says what the forwarding paths know of the open epoch.
+func (r *router) DataPlane() control.DataPlane {
+	// Relaxed commits are not counted: then no change is called lossless.
+	return control.DataPlane{HeardAge: -1, Relaxed: -1}
+}
+
+// writerAlive asks the epoch's writer on a fresh connection whether it still is the writer.
+func (r *router) writerAlive(ctx context.Context, epoch uint64) bool {
+	route, status := r.open.Load(), r.view().Status
+	if route == nil || route.Epoch != epoch || status.Epoch != decision.Some(epoch) {
+		return false
+	}
+	system, known := status.SystemID.Get()
+	timeline, named := status.Timeline.Get()
+	return known && named && r.probes.proves(ctx, route.Node, system, timeline)
+}
+
+// writer returns how to probe the node of the open epoch; false while none is open.
+func (r *router) writer() (health.Target, bool) {
+	name, ok := r.view().Status.Writer.Get()
+	if !ok {
+		return health.Target{}, false
+	}
+	return r.probes.target(name)
+}
+
+// cancelAllowed says whether a cancel request may reach the writer. Where commits wait for a standby that is not there, a cancel would make the
+// server report a commit as done that is on one node only.
+func (r *router) cancelAllowed(epoch uint64) bool {
+	status := r.view().Status
+	if status.Writes != decision.WritesOpen || status.Epoch != decision.Some(epoch) {
+		return false
+	}
+	last, known := status.LastKnown.Get()
+	if !known {
+		return false
+	}
+	names, known := last.Settings.SynchronousStandbyNames.Get()
+	if !known {
+		return false
+	}
+	inSync, known := last.Sync.Get()
+	return names == "" || (known && len(inSync) > 0)
+}
