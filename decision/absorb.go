@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -13,11 +14,14 @@ func (e *Engine) advance(at Instant) {
 	}
 	gap := at.Sub(e.now)
 	stalled := e.started && gap > e.cfg.StallAfter()
+	if !e.started {
+		e.watching = at
+	}
 	e.now, e.started = at, true
 	if !stalled {
 		return
 	}
-	e.freshAfter, e.stalledFor = at, gap
+	e.freshAfter, e.watching, e.stalledFor = at, at, gap
 	for i := range e.views {
 		e.views[i].interrupt()
 	}
@@ -95,7 +99,7 @@ func (e *Engine) persisted(o Outcome) {
 	if p.rec.Epoch != e.rec.Epoch {
 		e.lastKnown, e.restored, e.plane = Opt[LastKnown]{}, Opt[uint64]{}, DataPlane{}
 	}
-	e.rec = p.rec
+	e.rec, e.dirty = p.rec, false
 	e.forgetUnconfigured()
 }
 
@@ -114,6 +118,9 @@ func (e *Engine) cut(o Outcome) {
 	}
 	e.cutDone = max(e.cutDone, c.epoch)
 	e.silentFrom = Some(e.now)
+	if e.opened != c.epoch {
+		e.silentFrom = Some(Instant(0)) // only an earlier run served it
+	}
 	if o.LastByte.Known && o.LastByte.V < e.now {
 		e.silentFrom = o.LastByte
 	}
@@ -124,7 +131,7 @@ func (e *Engine) cut(o Outcome) {
 // reconfigure takes a new configuration. A node whose name or address changed is a node nobody has seen yet.
 func (e *Engine) reconfigure(c Config) {
 	if err := c.Validate(); err != nil {
-		e.remark(NoteReload, "reconfigured", []Operand{{"error", err.Error()}}, "the new configuration is refused and the old one kept")
+		e.remark(NoteReload, "reconfigured", []Operand{{"error", strings.ReplaceAll(err.Error(), "\n", "; ")}}, "the new configuration is refused and the old one kept")
 		return
 	}
 	old := e.views

@@ -97,7 +97,7 @@ func detail(o Observation) string {
 		name string
 		a    Attempt
 	}{{"fresh", o.Fresh}, {"persistent", o.Persistent}, {"replication", o.Replication}} {
-		if w.a.Evidence == EvidenceUnknown {
+		if w.a.Evidence == EvidenceUnknown && w.a.Detail == "" {
 			continue
 		}
 		if text != "" {

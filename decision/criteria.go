@@ -1,8 +1,10 @@
 package decision
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // about says what a criterion speaks of. STANDBY_READY means that every criterion about the standby passes.
@@ -127,19 +129,30 @@ func (e *Engine) ask(event ChangeEvent, asked bool, to string) *inquiry {
 	name := ""
 	if q.candidate != nil {
 		name = q.candidate.node.Name
-		if e.class(q.candidate) == classStandby {
-			received = q.candidate.obs.ReceivedLSN
-		}
+		received = e.receivedBy(q.candidate)
 	}
-	q.loss = e.lossAt(name, received, asked)
+	q.loss = e.lossAt(name, received)
 	if st, _ := e.standing(e.rec.Writer, q.writer); event == EventSwitchover && q.writer != nil && st == standProven {
 		q.loss = loss{lossless: LosslessProven, bytes: Some(uint64(0)), why: "the old writer is stopped and its end replayed before the promotion"}
 	}
 	return q
 }
 
-// candidate returns the node that would take over: the named one, or the standby that has received most; failing that any other node, so
-// that the criteria can say what is wrong with it.
+// receivedBy is how much of the epoch's timeline a node has: what a standby has received, or up to where a descendant left it.
+func (e *Engine) receivedBy(v *view) Opt[LSN] {
+	switch e.class(v) {
+	case classStandby:
+		return v.obs.ReceivedLSN
+	case classPrimary:
+		if d, fork, _ := descent(e.rec.Writer, v.obs.Timeline, v.obs.History); d == Pass && fork != 0 && v.obs.SystemID == Some(e.rec.Writer.SystemID) {
+			return Some(fork)
+		}
+	}
+	return Opt[LSN]{}
+}
+
+// candidate returns the node that would take over: the named one, or of the standbys one that passes the criteria about it and has received
+// most; failing that any other node, so that the criteria can say what is wrong with it.
 func (e *Engine) candidate(to string) (*view, string) {
 	if e.rec.Phase == PhaseNone {
 		return nil, "no writer is known yet"
@@ -154,39 +167,52 @@ func (e *Engine) candidate(to string) (*view, string) {
 			return &e.views[i], ""
 		}
 	}
+	var others []*view
+	for i := range e.views {
+		if v := &e.views[i]; v.node.Name != e.rec.Writer.Node {
+			others = append(others, v)
+		}
+	}
+	if len(others) == 0 {
+		return nil, "no other node is configured"
+	}
 	rank := func(v *view) int {
 		switch {
 		case v.quarantine != "":
 			return 0
-		case e.class(v) == classStandby:
-			return 2
-		default:
+		case e.class(v) != classStandby:
 			return 1
+		case len(others) > 1 && e.standbyLacks(v) == "":
+			return 3
+		default:
+			return 2
 		}
 	}
-	var best *view
-	for i := range e.views {
-		v := &e.views[i]
-		if v.node.Name == e.rec.Writer.Node {
-			continue
-		}
-		if best == nil || rank(v) > rank(best) || rank(v) == rank(best) && rank(v) == 2 && v.obs.ReceivedLSN.V > best.obs.ReceivedLSN.V {
-			best = v
-		}
-	}
-	if best == nil {
-		return nil, "no other node is configured"
-	}
-	return best, ""
+	return slices.MaxFunc(others, func(a, b *view) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.obs.ReceivedLSN.V, b.obs.ReceivedLSN.V))
+	}), ""
 }
 
-// standbyReady says whether some standby passes every criterion that is not about the writer's death.
-func (e *Engine) standbyReady() bool {
-	q := &inquiry{e: e, event: EventNone, writer: e.writerView()}
-	if q.candidate, q.noCandidate = e.candidate(""); q.candidate == nil || e.class(q.candidate) != classStandby {
-		return false
+// standbyLacks names the criteria about the standby that a node does not pass; empty when it could take over.
+func (e *Engine) standbyLacks(v *view) string {
+	q := &inquiry{e: e, event: EventNone, writer: e.writerView(), candidate: v}
+	var names []string
+	for _, c := range q.judge(aboutStandby) {
+		if c.Verdict != Pass {
+			names = append(names, c.Name)
+		}
 	}
-	return !slices.ContainsFunc(q.judge(aboutStandby), func(c Criterion) bool { return c.Verdict != Pass })
+	return strings.Join(names, ",")
+}
+
+// standbyReady says whether a standby passes every criterion that is not about the writer's death, and names those that it does not pass.
+func (e *Engine) standbyReady() (ready bool, unready string) {
+	best, none := e.candidate("")
+	if best == nil {
+		return false, none
+	}
+	unready = e.standbyLacks(best)
+	return unready == "", unready
 }
 
 // rejoining says whether the former writer follows the new timeline, and whether it streams and has caught up.

@@ -77,7 +77,7 @@ func primaryStartGrace(q *inquiry) Criterion {
 		c = q.of(v, Pass, "%s has said so for %s", name, ageText(d))
 		c.Value = ageText(d)
 	default:
-		c = q.of(v, Fail, "%s starts up or shuts down since %s; it is given %s", name, ageText(d), e.cfg.PrimaryStartTimeout)
+		c = q.of(v, Fail, "%s has said for %s that it starts up or shuts down; it is given %s", name, ageText(d), e.cfg.PrimaryStartTimeout)
 		c.Value = ageText(d)
 	}
 	c.Threshold = e.cfg.PrimaryStartTimeout.String()

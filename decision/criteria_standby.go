@@ -14,6 +14,9 @@ const (
 
 func standbyHealthy(q *inquiry) Criterion {
 	v, e := q.candidate, q.e
+	if v == nil && e.rec.Phase == PhaseNone {
+		return q.of(nil, Unknown, "%s", q.noCandidate)
+	}
 	if v == nil {
 		return q.of(nil, Fail, "%s", q.noCandidate)
 	}
@@ -47,6 +50,11 @@ func standbyHealthy(q *inquiry) Criterion {
 
 func sameSystem(q *inquiry) Criterion {
 	v, e := q.candidate, q.e
+	if a, b := e.twoSystems(); a != nil {
+		c := q.of(b, Fail, "%s and %s are not one cluster", a.node.Name, b.node.Name)
+		c.Value, c.Threshold = b.obs.SystemID.V, a.obs.SystemID.V
+		return c
+	}
 	if v == nil || e.class(v) == classUnknown || !v.obs.SystemID.Known {
 		_, c := q.standby()
 		if c.Explanation == "" {
@@ -173,7 +181,7 @@ func lagWithinLimit(q *inquiry) Criterion {
 	default:
 		pos := k.LSN
 		if later := v.obs.Began.Sub(k.At.V); later > 0 && k.Rate.Known {
-			pos += LSN(float64(k.Rate.V) * later.Seconds())
+			pos += grownBy(k.Rate.V, later)
 		} else if later > e.cfg.FreshFor() {
 			return q.of(v, Unknown, "the writer's position is %s older than the standby's", ageText(later))
 		}

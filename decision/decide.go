@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -79,7 +80,7 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 	case sitStarting:
 		return "wait until " + d.Writer.V + " has started, at most primary_start_timeout; logins are held"
 	case sitAwaiting:
-		return "wait until others promote a node or " + d.Writer.V + " comes back: promote the standby if the writer is lost"
+		return "wait until others promote a node or " + d.Writer.V + " comes back: promote the standby if the writer is lost" + e.primariesSetAside()
 	case sitIsolated:
 		return "wait: check the network between pgtether and " + d.Writer.V + ", which a standby still receives from"
 	case sitSuccessor:
@@ -87,10 +88,20 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 	case sitAdopt:
 		return "open: " + s.message
 	case sitConflict:
-		return "none: an operator must stop the wrong primary; " + s.message
+		return "none: an operator must settle it; " + s.message
 	case sitSuperseded:
 		return "wait: " + s.message + "; bring it back, or take it out of the configuration to return to the old timeline"
 	default:
 		return "wait: " + s.message
 	}
+}
+
+// primariesSetAside names the primaries that are not followed, and what an operator can do about it.
+func (e *Engine) primariesSetAside() (text string) {
+	for i := range e.views {
+		if v := &e.views[i]; v.quarantine != "" && e.class(v) == classPrimary {
+			text += fmt.Sprintf("; %s is not followed: %s (to accept it, take %s out of the configuration)", v.node.Name, v.quarantine, e.rec.Writer.Node)
+		}
+	}
+	return text
 }

@@ -16,6 +16,8 @@ type Engine struct {
 	started bool
 	// freshAfter is the end of the last stall: what was observed before it supports nothing.
 	freshAfter Instant
+	// watching is since when the nodes have been watched: the first event, or the end of the last stall.
+	watching Instant
 	// stalledFor is how long the last stall was; 0 when every node has been observed since.
 	stalledFor time.Duration
 
@@ -43,6 +45,8 @@ type Engine struct {
 	cutting Opt[pendingCut]
 	// cutNoted and cutFailed are the epochs whose cut, and whose cut's failure, has been noted: what is tried again is not said again.
 	cutNoted, cutFailed uint64
+	// ending is why the epoch that is cut next ends.
+	ending ending
 	// cutDone is the greatest epoch whose paths are certainly closed.
 	//
 	// Invariant: an epoch <= cutDone is never opened.

@@ -105,7 +105,9 @@ func (e *Engine) otherNode(v, p *view) (wait string, ahead bool, unasked string)
 		}
 		return "", false, ""
 	case classUnknown:
-		return name + " has not been probed yet", false, ""
+		if !e.fresh(v) || !v.muteSince.Known {
+			return name + " has not been probed yet", false, ""
+		}
 	}
 	mute, since, need := e.unseenLongEnough(v, p)
 	if mute {

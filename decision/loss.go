@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -101,9 +102,9 @@ func hostOf(n Node) string {
 	return strings.Trim(host, "[]")
 }
 
-// lossAt states what is lost if the candidate takes over with everything up to received. With hypothetical the writer is taken to die now;
-// otherwise it is asked what is lost by what has happened.
-func (e *Engine) lossAt(candidate string, received Opt[LSN], hypothetical bool) loss {
+// lossAt states what is lost if the candidate takes over with everything up to received. While the writer is open the question is what its
+// death at this moment would cost.
+func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 	l := loss{lossless: LosslessUnknown, relaxed: e.plane.Relaxed}
 	k, ok := e.lastKnown.Get()
 	r, has := received.Get()
@@ -118,7 +119,7 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN], hypothetical bool) 
 		l.why = "how old the writer's last known position is cannot be said"
 		return l
 	}
-	age := max(0, e.lastHeard(hypothetical).Sub(k.At.V))
+	age := max(0, e.lastHeard().Sub(k.At.V))
 	l.age = Some(age)
 	bound := k.LSN
 	switch {
@@ -130,10 +131,10 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN], hypothetical bool) 
 		l.why = "the writer's write rate is not known yet"
 		return l
 	default:
-		bound += LSN(float64(k.Rate.V)*age.Seconds() + 1)
+		bound += grownBy(k.Rate.V, age)
 	}
 	bound = max(bound, e.latestEnd())
-	if covered, why := e.coveredBySync(candidate, k, r, hypothetical); covered {
+	if covered, why := e.coveredBySync(candidate, k, r); covered {
 		l.lossless, l.bytes, l.why = LosslessProven, Some(uint64(0)), why
 		if l.relaxed.V > 0 {
 			l.lossless = LosslessRelaxed
@@ -152,14 +153,17 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN], hypothetical bool) 
 	return l
 }
 
+// grownBy is how far a position can have moved in d, rounded up: a bound must not be too small.
+func grownBy(rate uint64, d time.Duration) LSN { return LSN(math.Ceil(float64(rate) * d.Seconds())) }
+
 // lastHeard is when the writer can last have acknowledged anything through pgtether.
-func (e *Engine) lastHeard(hypothetical bool) Instant {
+func (e *Engine) lastHeard() Instant {
 	switch {
 	case e.rec.Phase == PhaseDrain && e.cutDone >= e.rec.Epoch && e.silentFrom.Known:
 		return e.silentFrom.V
 	case e.rec.Phase == PhaseOpen && e.opened != e.rec.Epoch:
 		return 0 // not opened in this run: whatever was acknowledged was acknowledged by an earlier one
-	case hypothetical || !e.plane.Heard.Known || e.state.open():
+	case e.state.open() || !e.plane.Heard.Known:
 		return e.now
 	}
 	// Bytes that came after the data plane last looked are allowed for.
@@ -179,7 +183,7 @@ func (e *Engine) latestEnd() (end LSN) {
 
 // coveredBySync says whether synchronous replication to the candidate proves that no acknowledged commit is missing there. Commits that
 // asked for less than that must have been counted, else nothing is proven.
-func (e *Engine) coveredBySync(candidate string, k LastKnown, received LSN, hypothetical bool) (bool, string) {
+func (e *Engine) coveredBySync(candidate string, k LastKnown, received LSN) (bool, string) {
 	if !k.Sync.Known || !slices.Contains(k.Sync.V, candidate) {
 		return false, ""
 	}
@@ -191,8 +195,8 @@ func (e *Engine) coveredBySync(candidate string, k LastKnown, received LSN, hypo
 	if !e.plane.Relaxed.Known || k.Settings.RelaxedRoles != Some(0) {
 		return false, ""
 	}
-	// While the writer lives its commits wait for the candidate; that it has received the rest is for the moment of the change.
-	if !hypothetical && received < k.LSN {
+	// While the writer is open its commits wait for the candidate; that it has received the rest is for the moment of the change.
+	if !e.state.open() && received < k.LSN {
 		return false, ""
 	}
 	return true, candidate + " was the synchronous standby in the last observation, and every commit waited for it"

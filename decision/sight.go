@@ -17,8 +17,9 @@ type sight struct {
 	// standing of the writer that the epoch names, and whether its failure has lasted long enough.
 	standing standing
 	stable   bool
-	// ready: a standby could take over. follows, rejoined: the former writer is back as a standby, and has caught up.
+	// ready: a standby could take over; otherwise unready names the criteria that do not pass. follows, rejoined: the former writer is back as a standby, and has caught up.
 	ready, follows, rejoined bool
+	unready                  string
 	// drain: the open epoch must end.
 	drain bool
 	// successor is the index of the descendant that is followed, -1 for none.
@@ -49,7 +50,7 @@ func (e *Engine) look() *sight {
 		e.lookDrained(s, rec)
 	}
 	if e.state.open() && s.situation == sitWell {
-		s.ready = e.standbyReady()
+		s.ready, s.unready = e.standbyReady()
 		if s.previous {
 			s.follows, s.rejoined = e.rejoining()
 		}
@@ -128,11 +129,17 @@ func (e *Engine) lookServing(s *sight, v *view) situation {
 			return sitProving
 		}
 		return sitUnproven
-	case !s.opened && !e.allSeen() && e.now.Sub(e.freshAfter) <= e.cfg.FreshFor():
+	case !s.opened && !e.othersSeen():
 		s.message += "; the other nodes have not been probed yet"
 		return sitProving
 	}
 	return sitWell
+}
+
+// othersSeen says whether every node has been observed since the start or the last stall, or has had the time to be: a promotion that went
+// unseen meanwhile shows itself now.
+func (e *Engine) othersSeen() bool {
+	return e.allSeen() || e.now.Sub(e.watching) > e.cfg.FreshFor()
 }
 
 // lookFailing judges a writer that does not serve: how long already, and what the standbys see.
@@ -175,7 +182,7 @@ func (e *Engine) lookDrained(s *sight, rec Record) {
 	if e.lookForSuccessor(s, rec) {
 		return
 	}
-	if n, ok := rec.Next.Get(); ok {
+	if n, ok := rec.Next.Get(); ok && !e.undone(rec) {
 		s.situation = sitSuperseded
 		s.message = fmt.Sprintf("timeline %d was left: %s was seen as the primary of timeline %d and does not answer as such now", w.Timeline, n.Node, n.Timeline)
 		return
@@ -189,6 +196,9 @@ func (e *Engine) lookDrained(s *sight, rec Record) {
 	case s.standing != standProven:
 		s.situation = sitClosed
 		s.message = fmt.Sprintf("epoch %d has ended; %s", rec.Epoch, s.message)
+	case !e.othersSeen():
+		s.situation = sitClosed
+		s.message = fmt.Sprintf("epoch %d has ended; %s; the other nodes have not been probed yet", rec.Epoch, s.message)
 	default:
 		if rival := e.rivalOf(i); rival != nil {
 			s.situation = sitConflict
@@ -198,6 +208,16 @@ func (e *Engine) lookDrained(s *sight, rec Record) {
 		s.situation, s.adopt = sitAdopt, i
 		s.message = fmt.Sprintf("%s proves itself again, under a fresh epoch", w.Node)
 	}
+}
+
+// undone says whether the node that was seen promoted is a standby on the epoch's timeline again: its promotion no longer exists there.
+func (e *Engine) undone(rec Record) bool {
+	v := e.viewOf(rec.Next.V.Node)
+	if v == nil || e.class(v) != classStandby || v.obs.SystemID != Some(rec.Writer.SystemID) {
+		return false
+	}
+	d, fork, _ := descent(rec.Writer, v.obs.Timeline, v.obs.History)
+	return d == Pass && fork == 0
 }
 
 // rivalOf returns another primary of the same system and timeline as the node's, nil when there is none.
@@ -238,10 +258,14 @@ func (e *Engine) lookForSuccessor(s *sight, rec Record) bool {
 	s.situation, s.successor = sitSuccessor, follow[0]
 	_, fork, _ := descent(rec.Writer, v.obs.Timeline, v.obs.History)
 	s.message = fmt.Sprintf("%s is the primary of timeline %d, which left timeline %d at %s", v.node.Name, v.obs.Timeline.V, rec.Writer.Timeline, fork)
-	if wait := e.oldWriterStands(rec, v); wait != "" {
-		s.message += "; " + wait
-	} else {
+	wait := e.oldWriterStands(rec, v)
+	if wait == "" {
+		wait = e.rivalMayStand(rec, v)
+	}
+	if wait == "" {
 		s.adopt = s.successor
+	} else {
+		s.message += "; " + wait
 	}
 	return true
 }
@@ -283,4 +307,20 @@ func (e *Engine) oldWriterStands(rec Record, next *view) string {
 		}
 		return name + " is asked once more"
 	}
+}
+
+// rivalMayStand says why a descendant may not be adopted yet: another node that answered as primary of a later timeline cannot be asked any
+// more, and may still be one. Empty when it may.
+func (e *Engine) rivalMayStand(rec Record, next *view) string {
+	for i := range e.views {
+		v := &e.views[i]
+		if v.node == next.node || v.node.Name == rec.Writer.Node || v.lastRole != RolePrimary || v.lastTimeline.V <= rec.Writer.Timeline || e.class(v).tellsRole() {
+			continue
+		}
+		if d, ok := elapsed(v.muteSince, e.now); !ok || d < e.cfg.StableFor {
+			return fmt.Sprintf("%s answered as primary of timeline %d and cannot be asked, for %s of %s", v.node.Name, v.lastTimeline.V,
+				d.Round(time.Millisecond), e.cfg.StableFor)
+		}
+	}
+	return ""
 }

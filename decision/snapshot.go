@@ -66,6 +66,8 @@ func (e *Engine) degraded() (out []string) {
 		return nil
 	}
 	switch c := e.class(v); {
+	case c == classUnknown && e.fresh(v):
+		out = append(out, fmt.Sprintf("the last probe of %s proved nothing (%s)", v.node.Name, detail(v.obs)))
 	case c == classUnknown:
 		out = append(out, fmt.Sprintf("the last probe of %s is %s old", v.node.Name, ageText(e.age(v).V)))
 	case c == classPrimary && v.obs.Fresh.Evidence != Answers:

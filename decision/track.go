@@ -1,6 +1,9 @@
 package decision
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	// trackSpan is how far back rates look.
@@ -51,13 +54,8 @@ func (t *track) rate(now Instant) Opt[uint64] {
 			break
 		}
 		took := t.at[hi].Sub(t.at[lo])
-		grown := float64(t.pos[hi]-t.pos[lo]) / took.Seconds()
-		// Rounded up: a bound must not be too small.
-		if r := uint64(grown) + 1; grown > 0 && (!best.Known || r > best.V) {
-			best = Some(r)
-		} else if !best.Known {
-			best = Some(uint64(0))
-		}
+		r := uint64(math.Ceil(float64(t.pos[hi]-t.pos[lo]) / took.Seconds()))
+		best = Some(max(best.V, r))
 	}
 	return best
 }

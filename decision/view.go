@@ -24,6 +24,9 @@ type view struct {
 
 	// serverID is the last known identity of the running server.
 	serverID string
+	// lastRole and lastTimeline are what the node last said about itself, however long ago.
+	lastRole     Role
+	lastTimeline Opt[uint32]
 	// streamed is true when the WAL receiver was seen streaming since this server started.
 	streamed bool
 	// written and replayed follow the primary's and the standby's position.
@@ -57,7 +60,7 @@ func (v *view) take(now Instant, o Observation, continues bool) {
 			*since = Some(now)
 		}
 	}
-	// A round that concludes nothing neither starts nor ends a series, unless the prober itself was late: then nobody was watching.
+	// A round that concludes nothing neither starts nor ends a failure. When the prober itself was late nobody was watching: all ends.
 	if v.class != classUnknown {
 		v.told = o.Began
 		series(&v.failingSince, v.class == classFailing)
@@ -66,6 +69,9 @@ func (v *view) take(now Instant, o Observation, continues bool) {
 		series(&v.muteSince, !v.class.tellsRole())
 	} else if o.ProberStalled {
 		v.interrupt()
+	} else {
+		series(&v.primarySince, false)
+		series(&v.muteSince, true)
 	}
 	if r, ok := o.Receiver.Get(); ok && r.Running && r.Status == receiverStreaming {
 		v.streamed = true
@@ -77,7 +83,7 @@ func (v *view) take(now Instant, o Observation, continues bool) {
 		v.replayed.add(o.Began, p)
 	}
 	if v.class.tellsRole() {
-		v.settings = o.Settings
+		v.settings, v.lastRole, v.lastTimeline = o.Settings, o.Role, o.Timeline
 	}
 	switch {
 	case refusesProbe(o.Fresh):

@@ -19,6 +19,7 @@ func (e *Engine) work(s *sight) {
 		}
 		if e.persist(s.situation.String(), rec, true) {
 			e.marks.drained = Some(e.now)
+			e.ending = endingOf(s)
 		}
 	case e.rec.Phase == PhaseDrain && e.cutDone < e.rec.Epoch:
 		e.startCut(s)
@@ -36,6 +37,9 @@ func (e *Engine) work(s *sight) {
 // followed keeps in mind since when a descendant is seen, has the old writer asked once more, and notes the descendant in the record: from
 // now on the old timeline is not served again.
 func (e *Engine) followed(s *sight) {
+	if e.rec.Next.Known && e.rec.Phase == PhaseDrain && e.undone(e.rec) {
+		e.rec.Next, e.dirty = Opt[Writer]{}, true
+	}
 	if s.successor < 0 {
 		e.successorSince = Opt[Instant]{}
 		return
@@ -61,20 +65,31 @@ func (e *Engine) persist(cause string, rec Record, turns bool) bool {
 	return true
 }
 
+// ending is why the open epoch ends.
+type ending struct {
+	cause, message string
+	reason         CutReason
+}
+
+func endingOf(s *sight) ending {
+	n := ending{cause: s.situation.String(), message: s.message, reason: CutWriterLost}
+	if s.situation == sitSuccessor {
+		n.reason = CutLossyChange
+	}
+	return n
+}
+
 // startCut closes the paths of the epoch whose end is on disk.
 func (e *Engine) startCut(s *sight) {
 	if e.retryCut {
 		return
 	}
-	reason := CutWriterLost
-	if s.successor >= 0 {
-		reason = CutLossyChange
-	}
+	n := e.ending
 	if e.cutNoted != e.rec.Epoch {
 		e.cutNoted = e.rec.Epoch
-		e.remark(NoteCut, s.situation.String(), e.operands(s), "epoch %d is cut on %s: %s", e.rec.Epoch, e.rec.Writer.Node, s.message)
+		e.remark(NoteCut, n.cause, e.operands(s), "epoch %d is cut on %s: %s", e.rec.Epoch, e.rec.Writer.Node, n.message)
 	}
-	c := Cut{Header: e.head(s.situation.String()), Epoch: e.rec.Epoch, Reason: reason}
+	c := Cut{Header: e.head(n.cause), Epoch: e.rec.Epoch, Reason: n.reason}
 	e.cutting = Some(pendingCut{id: c.ID, epoch: c.Epoch})
 	e.emit(c)
 }
@@ -113,7 +128,7 @@ func (e *Engine) change(old Writer, rec Record) Change {
 	c := Change{At: e.now, Kind: ChangeAdopted, From: old.Node, To: rec.Writer.Node, Epoch: rec.Epoch, Lossless: LosslessUnknown,
 		Sessions: SessionCounts{Ended: e.ended}, Steps: e.stepTimes()}
 	if d, fork, _ := descent(old, Some(rec.Writer.Timeline), rec.Writer.History); d == Pass && fork != 0 {
-		l := e.lossAt(rec.Writer.Node, Some(fork), false)
+		l := e.lossAt(rec.Writer.Node, Some(fork))
 		c.Lossless, c.LossBytes, c.LossFrom, c.LossTo, c.RelaxedCommits = l.lossless, l.bytes, l.from, l.to, l.relaxed
 	}
 	return c
@@ -163,7 +178,7 @@ func (e *Engine) announce() {
 		if why == "" {
 			e.remark(NoteStep, "state_durable", nil, "the state can be written again")
 		} else {
-			e.remark(NoteStep, "state_not_durable", []Operand{{"error", why}}, "the state cannot be written: the open epoch is served on, no other is opened")
+			e.remark(NoteStep, "state_not_durable", []Operand{{"error", why}}, "the state cannot be written: an open epoch is served on, none is begun or ended")
 		}
 	}
 }
@@ -206,6 +221,9 @@ func (e *Engine) operands(s *sight) []Operand {
 		if k.At.Known {
 			ops = append(ops, Operand{"last_known_age_ms", max(0, e.now.Sub(k.At.V)).Milliseconds()})
 		}
+	}
+	if s.unready != "" {
+		ops = append(ops, Operand{"standby_lacks", s.unready})
 	}
 	return append(ops, Operand{"detail", s.message})
 }

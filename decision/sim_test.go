@@ -1,0 +1,388 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// world is a small cluster of PostgreSQL servers with a shell around the engine, on simulated time. It knows nothing about how the engine
+// decides; what it knows is how servers, probes, disks and data planes behave.
+type world struct {
+	cfg     Config
+	e       *Engine
+	now     Instant
+	servers []*server
+	pace    time.Duration
+
+	disk     string // why writes fail; empty when they succeed
+	cutErr   string
+	heard    Opt[Instant]
+	relaxed  Opt[uint64]
+	noTick   bool
+	file     Record         // the state file
+	kept     Opt[LastKnown] // the last known position beside it
+	routed   string         // node to which logins go, empty while held
+	openPath map[uint64]string
+	cutPaths uint64
+	log      func(string)
+	verbose  bool
+	failed   []string // broken promises
+	notes    []Note
+	opens    int
+}
+
+// server is one PostgreSQL server as it really is.
+type server struct {
+	node                                 Node
+	role                                 Role
+	sys, id                              string
+	tl                                   uint32
+	hist                                 []TimelineSwitch
+	noHist                               bool
+	lsn                                  LSN // written, or received
+	gap                                  uint64
+	rate                                 uint64 // bytes per second, of a primary
+	upstream                             string // node that a standby receives from; empty for none
+	lag                                  uint64 // what a standby lacks
+	fresh                                Attempt
+	persistent                           Attempt
+	replication                          Attempt
+	stalled                              bool
+	paused                               string
+	syncState                            string
+	sync                                 string // synchronous_commit
+	set                                  Settings
+	blindFacts, noReceiver, blindMonitor bool
+	startedAgo                           time.Duration
+	readOnly                             bool
+	next                                 Instant // next probe
+	flying                               Opt[Observation]
+	lands                                Instant
+	receiverAge                          time.Duration
+	receiverStatus                       string
+	partitioned                          bool // standby cannot reach its upstream
+}
+
+var good = Attempt{Evidence: Answers}
+
+func newWorld(cfg Config, rec Record, last Opt[LastKnown]) *world {
+	w := &world{cfg: cfg, file: rec, kept: last, openPath: map[uint64]string{}, log: func(string) {}, pace: cfg.ProbeInterval}
+	w.e = New(cfg, rec, last)
+	for i, n := range cfg.Nodes {
+		s := &server{node: n, role: RoleStandby, sys: "7000000000000000001", id: fmt.Sprintf("server-%s", n.Name), tl: 1, lsn: 0x3000000, paused: "not paused",
+			fresh: good, persistent: good, replication: good, sync: "on", syncState: "async", startedAgo: time.Hour, upstream: cfg.Nodes[0].Name}
+		s.set = Settings{MaxConnections: Some(100), MaxWorkerProcesses: Some(8), MaxWalSenders: Some(10), MaxPreparedTransactions: Some(0),
+			MaxLocksPerTransaction: Some(64), SynchronousStandbyNames: Some(""), SynchronousCommit: Some("on"), WalReceiverTimeout: Some(5 * time.Second),
+			RecoveryMinApplyDelay: Some(time.Duration(0)), RelaxedRoles: Some(0), CanPromote: Some(true), CanSetSyncNames: Some(true)}
+		if i == 0 {
+			s.role, s.upstream = RolePrimary, ""
+		}
+		s.receiverStatus = receiverStreaming
+		w.servers = append(w.servers, s)
+	}
+	return w
+}
+
+func (w *world) server(name string) *server {
+	for _, s := range w.servers {
+		if s.node.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// down says whether nothing of the server answers anybody.
+func (s *server) down() bool {
+	for _, a := range []Attempt{s.fresh, s.persistent, s.replication} {
+		if a.Evidence != Silent && a.Evidence != Refused {
+			return false
+		}
+	}
+	return true
+}
+
+// serving says whether the server does its work, whatever the prober sees of it.
+func (s *server) serving() bool {
+	return s.partitioned || !s.down() && s.fresh.SQLState != "57P03"
+}
+
+// flow moves write-ahead log for d.
+func (w *world) flow(d time.Duration) {
+	for _, s := range w.servers {
+		if s.role == RolePrimary && s.serving() {
+			s.lsn += LSN(float64(s.rate) * d.Seconds())
+		}
+		s.startedAgo += d
+	}
+	for _, s := range w.servers {
+		if s.role != RoleStandby || !s.serving() {
+			continue
+		}
+		if u := w.upstreamOf(s); u != nil {
+			s.receiverAge = 0
+			if got := u.lsn - LSN(min(s.lag, uint64(u.lsn))); got > s.lsn {
+				s.lsn = got
+			}
+		} else {
+			s.receiverAge += d
+		}
+	}
+}
+
+// upstreamOf is the primary that a standby receives from now.
+func (w *world) upstreamOf(s *server) *server {
+	u := w.server(s.upstream)
+	if u == nil || s.noReceiver || u.role != RolePrimary || u.sys != s.sys || u.tl != s.tl || !u.serving() {
+		return nil
+	}
+	return u
+}
+
+// probe is what a round of the prober finds.
+func (w *world) probe(s *server) Observation {
+	o := Observation{Node: s.node.Name, Began: w.now, Fresh: s.fresh, Persistent: s.persistent, Replication: s.replication, ProberStalled: s.stalled}
+	if o.Evidence() != Answers {
+		return o
+	}
+	o.SystemID, o.Timeline = Some(s.sys), Some(s.tl)
+	if !s.noHist {
+		o.History = Some(slices.Clone(s.hist))
+	}
+	if s.fresh.Evidence != Answers && s.persistent.Evidence != Answers || s.blindFacts {
+		return o
+	}
+	o.Role, o.ServerID, o.VersionNum, o.StartedAgo = s.role, Some(s.id), Some(150012), Some(s.startedAgo)
+	o.Settings = s.set
+	if s.role == RolePrimary {
+		o.CurrentLSN, o.FlushLSN = Some(s.lsn), Some(s.lsn)
+		var rows []Sender
+		for _, b := range w.servers {
+			if b.role == RoleStandby && w.upstreamOf(b) == s {
+				rows = append(rows, Sender{ApplicationName: b.node.Name, State: receiverStreaming, SyncState: b.syncState})
+			}
+		}
+		if !s.blindMonitor {
+			o.Senders = Some(rows)
+		}
+		return o
+	}
+	o.ReceivedLSN, o.ReplayedLSN, o.ReplayPaused = Some(s.lsn), Some(s.lsn-LSN(s.gap)), Some(s.paused)
+	if s.blindMonitor {
+		return o
+	}
+	r := Receiver{}
+	up := w.upstreamOf(s)
+	limit := s.set.WalReceiverTimeout.V
+	if up != nil || !s.noReceiver && s.upstream != "" && w.server(s.upstream) != nil && w.server(s.upstream).fresh.Evidence == Silent && s.receiverAge < limit {
+		r = Receiver{Running: true, Status: s.receiverStatus, MessageAge: Some(s.receiverAge), Timeline: Some(s.tl)}
+		if up != nil {
+			r.LatestEnd = Some(up.lsn)
+		}
+	}
+	o.Receiver = Some(r)
+	return o
+}
+
+// step hands one event in and does what the engine asks for.
+func (w *world) step(ev Event) {
+	queue := []Event{ev}
+	for len(queue) > 0 {
+		ev, queue = queue[0], queue[1:]
+		for _, a := range w.e.Step(ev) {
+			queue = append(queue, w.perform(a)...)
+		}
+	}
+}
+
+// perform does one action and returns the events that it leads to.
+func (w *world) perform(a Action) (next []Event) {
+	done := func(o Outcome) { next = append(next, Completed{At: w.now, ActionID: a.Head().ID, Outcome: o}) }
+	quiet := false
+	switch a := a.(type) {
+	case Persist:
+		if w.disk == "" {
+			w.file = a.Record
+		}
+		done(Outcome{Err: w.disk})
+	case Remember:
+		quiet = true
+		if w.disk == "" {
+			w.kept = Some(a.LastKnown)
+		}
+	case Hold:
+		w.routed = ""
+	case Open:
+		w.checkOpen(a)
+		w.routed = a.Node
+		w.openPath[a.Epoch] = a.Node + "@" + a.Address
+		w.opens++
+	case Cut:
+		if w.cutErr == "" {
+			for e := range w.openPath {
+				if e <= a.Epoch {
+					delete(w.openPath, e)
+				}
+			}
+			w.cutPaths = max(w.cutPaths, a.Epoch)
+		}
+		done(Outcome{Err: w.cutErr, LastByte: w.heard, Sessions: SessionCounts{Ended: 3}})
+	case Pace:
+		quiet = true
+		w.pace = a.Interval
+		for _, s := range w.servers {
+			s.next = min(s.next, w.now.Add(w.pace))
+		}
+	case ProbeNow:
+		quiet = true
+		if s := w.server(a.Node); s != nil && !s.flying.Known {
+			s.next = w.now
+			next = append(next, w.launch(s)...)
+		}
+	case Note:
+		w.notes = append(w.notes, a)
+	}
+	if !quiet || w.verbose {
+		w.log(describe(a))
+	}
+	return next
+}
+
+// checkOpen holds the engine's Open against what a data plane must never see.
+func (w *world) checkOpen(a Open) {
+	fail := func(format string, args ...any) { w.failed = append(w.failed, fmt.Sprintf(format, args...)) }
+	if a.Epoch <= w.cutPaths {
+		fail("epoch %d opened after cut of %d", a.Epoch, w.cutPaths)
+	}
+	if w.file.Epoch != a.Epoch || w.file.Phase != PhaseOpen || w.file.Writer.Node != a.Node {
+		fail("epoch %d opened on %s, the state file says %d %s %s", a.Epoch, a.Node, w.file.Epoch, w.file.Phase, w.file.Writer.Node)
+	}
+	for e, path := range w.openPath {
+		if path != a.Node+"@"+a.Address {
+			fail("epoch %d opened on %s while %s of epoch %d is not cut", a.Epoch, a.Node, path, e)
+		}
+	}
+}
+
+// launch begins a probe round; a round that is not silent lands at once.
+func (w *world) launch(s *server) []Event {
+	o := w.probe(s)
+	s.next = w.now.Add(w.pace)
+	if o.Fresh.Evidence == Silent || o.Persistent.Evidence == Silent {
+		o.Took = w.cfg.ProbeTimeout
+		s.flying, s.lands = Some(o), w.now.Add(w.cfg.ProbeTimeout)
+		return nil
+	}
+	return []Event{Observed{At: w.now, Observation: o}}
+}
+
+// run lets time pass, with probes and ticks as a shell makes them.
+func (w *world) run(d time.Duration) {
+	end := w.now.Add(d)
+	for {
+		for _, s := range w.servers {
+			if s.flying.Known && s.lands <= w.now {
+				o := s.flying.V
+				s.flying = Opt[Observation]{}
+				w.step(Observed{At: w.now, Observation: o})
+			}
+			if !s.flying.Known && s.next <= w.now {
+				for _, ev := range w.launch(s) {
+					w.step(ev)
+				}
+			}
+		}
+		if !w.noTick {
+			w.step(Tick{At: w.now, DataPlane: DataPlane{Heard: w.heard, Relaxed: w.relaxed}})
+		}
+		if w.now >= end {
+			return
+		}
+		step := min(w.cfg.TickInterval, end.Sub(w.now))
+		w.now = w.now.Add(step)
+		w.flow(step)
+	}
+}
+
+// jump lets time pass without an event: the process stood still.
+func (w *world) jump(d time.Duration) {
+	w.now = w.now.Add(d)
+	w.flow(d)
+}
+
+// restart ends the process and starts another one after d, on a clock of its own.
+func (w *world) restart(d time.Duration) {
+	w.flow(d)
+	shift := -time.Duration(w.now) - d
+	rec, last := w.file.Shift(shift), w.kept
+	if last.Known {
+		last.V = last.V.Shift(shift)
+	}
+	w.now, w.routed, w.openPath, w.cutPaths, w.pace = 0, "", map[uint64]string{}, 0, w.cfg.ProbeInterval
+	w.heard = Opt[Instant]{}
+	for _, s := range w.servers {
+		s.next, s.flying = 0, Opt[Observation]{}
+	}
+	w.e = New(w.cfg, rec, last)
+}
+
+// promote makes a standby a primary of a new timeline.
+func (w *world) promote(s *server) {
+	s.role, s.upstream = RolePrimary, ""
+	s.hist = append(slices.Clone(s.hist), TimelineSwitch{s.tl, s.lsn})
+	s.tl++
+}
+
+// follow makes a server a standby of another one.
+func (w *world) follow(s *server, up string) {
+	s.role, s.upstream, s.receiverAge = RoleStandby, up, 0
+	if u := w.server(up); u != nil {
+		s.tl, s.hist, s.sys, s.lsn = u.tl, slices.Clone(u.hist), u.sys, u.lsn-LSN(min(s.lag, uint64(u.lsn)))
+	}
+}
+
+// describe prints an action in one line.
+func describe(a Action) string {
+	switch a := a.(type) {
+	case Note:
+		from, to := a.From.String(), Place{a.To, a.Step}.String()
+		where := to
+		if a.From != a.To {
+			where = from + " -> " + to
+		}
+		var ops []string
+		for _, o := range a.Operands {
+			ops = append(ops, fmt.Sprintf("%s=%v", o.Key, o.Value))
+		}
+		text := fmt.Sprintf("note %s %s: %s", a.Kind, where, a.Message)
+		if len(ops) > 0 {
+			text += "\n       " + strings.Join(ops, " ")
+		}
+		return text
+	case Persist:
+		r := a.Record
+		text := fmt.Sprintf("persist epoch=%d %s writer=%s timeline=%d", r.Epoch, r.Phase, r.Writer.Node, r.Writer.Timeline)
+		if r.Next.Known {
+			text += fmt.Sprintf(" next=%s/%d", r.Next.V.Node, r.Next.V.Timeline)
+		}
+		if r.Previous != "" {
+			text += " previous=" + r.Previous
+		}
+		return text
+	case Remember:
+		return fmt.Sprintf("remember %s %s", a.LastKnown.Node, a.LastKnown.LSN)
+	case Hold:
+		return "hold " + string(a.Why)
+	case Open:
+		return fmt.Sprintf("open epoch=%d on %s (%s)", a.Epoch, a.Node, a.Address)
+	case Cut:
+		return fmt.Sprintf("cut epoch=%d %s", a.Epoch, a.Reason)
+	case Pace:
+		return fmt.Sprintf("pace %s", a.Interval)
+	case ProbeNow:
+		return "probe " + a.Node
+	}
+	return fmt.Sprintf("unknown action %T", a)
+}
