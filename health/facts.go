@@ -10,9 +10,15 @@ import (
 
 // Rows are read leniently: a column that is NULL, missing or not what it should be is an unknown fact.
 
+// maxText is far above any honest value of a column; a longer one is not shortened, which would make it another value.
+const maxText = 4096
+
 func text(r row, column string) decision.Opt[string] {
 	v, ok := r[column]
-	return decision.Opt[string]{V: v, Known: ok}
+	if !ok || len(v) > maxText {
+		return decision.Opt[string]{}
+	}
+	return decision.Some(v)
 }
 
 func lsn(r row, column string) decision.Opt[decision.LSN] {
@@ -138,18 +144,16 @@ func walFileTimeline(name string) decision.Opt[uint32] {
 	return decision.Some(uint32(n))
 }
 
-// readSettings makes one row of the parameters, by name. Those that the role may not see are missing. Times are brought to milliseconds.
+// readSettings makes one row of the parameters, by name. Those that the role may not see are missing.
 func readSettings(a answer) row {
 	values := row{}
 	if a.err != nil {
 		return values
 	}
 	for _, r := range a.rows {
-		name, value := r["name"], r["setting"]
-		if _, ok := r["setting"]; !ok {
-			continue
+		if value, ok := text(r, "setting").Get(); ok {
+			values[r["name"]] = value
 		}
-		values[name] = value
 	}
 	return values
 }

@@ -48,7 +48,7 @@ func inRole(condition, call, as string) string {
 // systemStatement asks for the identity. A site may have revoked the function.
 const systemStatement = "SELECT system_identifier FROM pg_control_system()"
 
-// settingNames are the parameters that a round reads; numbers come in the parameter's own unit.
+// settingNames are the parameters that a round reads. pg_settings gives numbers in the parameter's own unit, which never changes.
 var settingNames = []string{
 	"max_connections", "max_worker_processes", "max_wal_senders", "max_prepared_transactions", "max_locks_per_transaction",
 	"wal_log_hints", "data_checksums", "synchronous_standby_names", "synchronous_commit", "default_transaction_read_only",
@@ -56,7 +56,7 @@ var settingNames = []string{
 }
 
 func settingsStatement(names []string) string {
-	return "SELECT name, setting, unit FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "')"
+	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "')"
 }
 
 // receiverStatement: without pg_monitor every column but pid is NULL.

@@ -131,9 +131,11 @@ func (t Target) applicationName() string {
 	return name[:min(len(name), 63)]
 }
 
-// printable makes text that came over the network fit for a log line and an API: bounded, one line, valid UTF-8.
-func printable(s string) string {
-	const limit = 200
+// printable makes text that came over the network fit for a log line and an API: short, one line, valid UTF-8.
+func printable(s string) string { return clean(s, 200) }
+
+// clean is printable with another limit, in bytes.
+func clean(s string, limit int) string {
 	var b strings.Builder
 	for _, r := range s {
 		if b.Len() >= limit {

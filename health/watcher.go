@@ -35,6 +35,8 @@ type WatcherConfig struct {
 	Metrics *metrics.Health
 	// Log gets results at debug level and changes of evidence above it.
 	Log *slog.Logger
+
+	clock func() time.Time // time.Now, except where a test lets the process stand still
 }
 
 // Watcher schedules the probe of one node. Its methods may be called from any goroutine.
@@ -53,6 +55,9 @@ type Watcher struct {
 func NewWatcher(cfg WatcherConfig) *Watcher {
 	if cfg.Jitter == nil {
 		cfg.Jitter = func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }
+	}
+	if cfg.clock == nil {
+		cfg.clock = time.Now
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -158,13 +163,13 @@ func (w *Watcher) Run(ctx context.Context) error {
 // await waits until the next round may begin or ctx ends, and returns when that is and how much later than it should have been.
 func (w *Watcher) await(ctx context.Context, timer *time.Timer, last time.Time, spread time.Duration) (start time.Time, late time.Duration) {
 	// A round cannot begin before its predecessor was delivered, nor before somebody asked for it: neither is lateness.
-	earliest := time.Now()
+	earliest := w.cfg.clock()
 	for {
 		due := w.due(last, spread)
 		if due.Before(earliest) {
 			due = earliest
 		}
-		now := time.Now()
+		now := w.cfg.clock()
 		if !now.Before(due) || ctx.Err() != nil {
 			return now, max(late, now.Sub(due))
 		}
@@ -174,7 +179,7 @@ func (w *Watcher) await(ctx context.Context, timer *time.Timer, last time.Time, 
 		case <-w.wake:
 		case <-ctx.Done():
 		}
-		earliest = time.Now()
+		earliest = w.cfg.clock()
 		late = max(late, earliest.Sub(due))
 	}
 }
