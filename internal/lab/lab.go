@@ -142,18 +142,22 @@ func (l *Lab) Nodes() []*Node {
 	return slices.Clone(l.nodes)
 }
 
-// Primary returns the first running node that is not in recovery, or nil. Frozen nodes do not answer and do not count; asking
-// them ends with the context.
+// Primary returns the first running node that is not in recovery, or nil. A frozen node does not count.
 func (l *Lab) Primary(ctx context.Context) *Node {
 	for _, n := range l.Nodes() {
-		if !n.Running() {
-			continue
-		}
-		if in, err := n.QueryText(ctx, "postgres", "SELECT pg_is_in_recovery()"); err == nil && in == "f" {
+		if l.isPrimary(ctx, n) {
 			return n
 		}
 	}
 	return nil
+}
+
+func (l *Lab) isPrimary(ctx context.Context, n *Node) bool {
+	if !n.Running() || processState(n.PID()) == 'T' {
+		return false
+	}
+	in, err := n.QueryText(ctx, "postgres", "SELECT pg_is_in_recovery()")
+	return err == nil && in == "f"
 }
 
 // TLS returns the certificates in use, or nil without Options.TLS.
@@ -206,6 +210,9 @@ func (l *Lab) newNode(name, address string) (*Node, error) {
 	return n, nil
 }
 
+// errClose marks that something may have been left behind.
+var errClose = errors.New("close lab")
+
 // Close ends all servers and relays and removes the directory. It may be called more than once, in any state of the servers.
 func (l *Lab) Close() error {
 	l.closeOnce.Do(func() { l.closeErr = l.close() })
@@ -235,7 +242,7 @@ func (l *Lab) close() error {
 		errs = append(errs, l.guardian.dismiss())
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("close lab: %w", err)
+		return fmt.Errorf("%w: %w", errClose, err)
 	}
 	return nil
 }

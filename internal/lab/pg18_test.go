@@ -1,4 +1,4 @@
-//go:build pg18
+//go:build linux && pg18
 
 // These tests need npm and its registry once: go test -tags pg18 ./internal/lab/
 package lab_test

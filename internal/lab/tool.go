@@ -39,6 +39,9 @@ func (l *Lab) run(ctx context.Context, t tool) error {
 	began := time.Now()
 	err := cmd.Run()
 	l.opts.Log.Debug("lab ran program", "step", filepath.Base(t.path), "took", time.Since(began), "err", err)
+	if err != nil && ctx.Err() != nil { // killed by us: what it said so far explains nothing
+		return fmt.Errorf("run %s: %w: %w", filepath.Base(t.path), context.Cause(ctx), err)
+	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w: %s", filepath.Base(t.path), err, lastLines(said.String(), 8))
 	}
