@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -26,14 +28,17 @@ type backend struct {
 	// toBackend admits writes to the node, toClient writes of what the node said to its client.
 	toBackend, toClient gate
 	// client is woken when it has to be detached; nil for a connection that serves no client (a cancel request).
-	client interface{ interrupt(cause error) }
+	client interrupter
 
 	closing sync.Once
 }
 
+// interrupter is a client that can be woken from its reads and writes.
+type interrupter interface{ interrupt(cause error) }
+
 // newBackend wraps a fresh connection. It still has to be added to the table.
-func newBackend(t *table, r Route, raw *net.TCPConn) *backend {
-	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, raw: raw, table: t, toBackend: newGate(), toClient: newGate()}
+func newBackend(t *table, r Route, raw *net.TCPConn, client interrupter) *backend {
+	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, raw: raw, table: t, client: client, toBackend: newGate(), toClient: newGate()}
 	b.conn = b
 	return b
 }
@@ -72,10 +77,39 @@ func (b *backend) Close() error {
 	return err
 }
 
+// sayTerminate is the Terminate message.
+var sayTerminate = []byte{'X', 0, 0, 0, 4}
+
+// partWithin bounds how long a server is given to close a connection that the proxy is done with.
+const partWithin = time.Second
+
+// part ends the connection so that the server takes it for an ordinary end: it ends its own side and waits for the server's end of file. A server
+// that does not come to an end gets a reset. What was sent is delivered, unless the epoch is cut meanwhile.
+func (b *backend) part(terminate bool) {
+	b.toClient.shut()
+	_ = b.SetDeadline(time.Now().Add(partWithin))
+	if terminate {
+		_, _ = b.conn.Write(sayTerminate)
+	}
+	closeWrite(b)
+	if _, err := io.Copy(io.Discard, b.raw); err != nil {
+		b.reset()
+		return
+	}
+	_ = b.Close()
+}
+
+// closeWrite ends the direction towards the node, with TLS's own word first where there is TLS.
+func closeWrite(b *backend) {
+	if t, ok := b.conn.(*tls.Conn); ok {
+		_ = t.CloseWrite()
+	}
+	_ = b.CloseWrite()
+}
+
 // detach begins to keep the backend's words from its client; toClient.wait says when it is done.
 func (b *backend) detach() {
-	b.toClient.shut()
-	if b.client != nil {
+	if first := b.toClient.shut(); first && b.client != nil {
 		b.client.interrupt(errSevered)
 	}
 }

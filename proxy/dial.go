@@ -13,12 +13,10 @@ var backendKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, 
 // clientKeepAlive finds a dead client within a minute; drivers often have keepalive off.
 var clientKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
-// dial connects to a route's node. The connection is in the table when it is returned: a cut finds it. A cut of the route's epoch ends the
-// dial; the error is then the *cutError.
-type Server struct{ table *table }
-
-func (s *Server) dial(ctx context.Context, r *openRoute, timeout time.Duration) (*backend, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// dial connects to a route's node, for a client (nil: for none). The connection is in the table when it is returned: a cut finds it, and wakes the
+// client. A cut of the route's epoch, or the end of ctx, ends the dial. The error is a *backendError.
+func (s *Server) dial(ctx context.Context, r *openRoute, deadline time.Time, client interrupter) (*backend, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	stop := context.AfterFunc(r.ctx, cancel)
 	defer stop()
@@ -28,17 +26,22 @@ func (s *Server) dial(ctx context.Context, r *openRoute, timeout time.Duration) 
 		if r.ctx.Err() != nil {
 			err = context.Cause(r.ctx)
 		}
-		return nil, fmt.Errorf("dial %s: %w", r.Address, err)
+		return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %w", err)}
 	}
 	raw, ok := conn.(*net.TCPConn)
 	if !ok {
 		_ = conn.Close()
-		return nil, fmt.Errorf("dial %s: %T is no TCP connection", r.Address, conn)
+		return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %T is no TCP connection", conn)}
 	}
-	b := newBackend(s.table, r.Route, raw)
+	b := newBackend(s.table, r.Route, raw, client)
 	if !s.table.add(b) {
 		_ = raw.Close()
-		return nil, fmt.Errorf("dial %s: %w", r.Address, context.Cause(r.ctx))
+		return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %w", context.Cause(r.ctx))}
 	}
 	return b, nil
+}
+
+// dispose ends a backend connection that is not needed any more, without making anybody wait for it.
+func (s *Server) dispose(b *backend, terminate bool) {
+	s.sessions.Go(func() { b.part(terminate) })
 }

@@ -41,8 +41,8 @@ func (g *gate) leave() {
 	}
 }
 
-// shut closes the gate for ever. It may be called more than once.
-func (g *gate) shut() { g.state.Or(gateShut) }
+// shut closes the gate for ever. It may be called more than once, and reports whether this was the first time.
+func (g *gate) shut() (first bool) { return g.state.Or(gateShut)&gateShut == 0 }
 
 // isShut reports whether the gate was shut.
 func (g *gate) isShut() bool { return g.state.Load()&gateShut != 0 }

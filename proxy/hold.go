@@ -142,6 +142,13 @@ func (q *holdQueue) stop(err error) {
 	q.wakeLocked()
 }
 
+// why is what a login would be told at the end of its budget now.
+func (q *holdQueue) why() pgwire.Reason {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.reason
+}
+
 // held is how many logins wait.
 func (q *holdQueue) held() int {
 	q.mu.Lock()

@@ -145,9 +145,10 @@ func (c *clientLeg) resume() error {
 	return c.raw.SetDeadline(time.Time{})
 }
 
-// watch notices that the client went away while nothing is expected from it: the leg is aborted with errClientGone. It reads at most one byte
-// ahead. The returned function ends the watch; until it has returned nobody else may read.
-func (c *clientLeg) watch() (stop func()) {
+// watch notices that the client speaks or goes away while nothing is expected from it, and calls noticed (may be nil) when it does. It reads at most
+// one byte ahead; a client that is gone aborts the leg with errClientGone. The returned function ends the watch; until it has returned nobody
+// else may read, and before the next read comes a resume.
+func (c *clientLeg) watch(noticed func()) (stop func()) {
 	if len(c.ahead) > 0 || c.setDeadline(time.Time{}) != nil {
 		return func() {}
 	}
@@ -161,6 +162,11 @@ func (c *clientLeg) watch() (stop func()) {
 			c.ahead = append(c.ahead, b[0])
 		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			c.abort(errClientGone)
+		default:
+			return
+		}
+		if noticed != nil {
+			noticed()
 		}
 	}()
 	return func() {

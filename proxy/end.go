@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/pgwire"
+)
+
+// What ends a session, besides the reasons of pgwire's list.
+const (
+	endedByClient   = "client"
+	endedClientLost = "client_lost"
+	endedByServer   = "server"
+)
+
+// How a login comes out.
+const (
+	loginPinned        = "pinned"
+	loginRefused       = "refused"
+	loginServerRefused = "server_refused"
+	loginClientGone    = "client_gone"
+	loginFailed        = "failed"
+)
+
+// Ends lists what can end a session: the label values of pgtether_sessions_total.
+func Ends() []string {
+	ends := []string{endedByClient, endedClientLost, endedByServer}
+	for _, r := range []pgwire.Reason{pgwire.WriterLost, pgwire.SessionNotMovable, pgwire.LossyChange, pgwire.Drained, pgwire.Killed,
+		pgwire.CommitInDoubt, pgwire.NoWriter, pgwire.Promoting, pgwire.ShuttingDown} {
+		ends = append(ends, r.String())
+	}
+	return ends
+}
+
+// LoginResults lists how a login can come out: the label values of pgtether_logins_total.
+func LoginResults() []string {
+	return []string{loginPinned, loginRefused, loginServerRefused, loginClientGone, loginFailed}
+}
+
+const (
+	// aliveTimeout bounds the question whether the writer still serves.
+	aliveTimeout = 5 * time.Second
+	// partingTimeout bounds what a server still says after a message that ends its session.
+	partingTimeout = 2 * time.Second
+)
+
+// over ends a connection that was not pinned; nil means that it was.
+func (s *session) over(err error) {
+	if err == nil {
+		return
+	}
+	defer s.srv.roster.remove(s)
+	defer s.leave()
+	var (
+		refused *refusedError
+		none    *noWriterError
+		result  = loginRefused
+	)
+	switch {
+	case errors.As(err, &refused):
+		s.refuse(refused)
+	case errors.As(err, &none):
+		s.refuse(&refusedError{reason: none.reason, detail: "waited for " + s.held.Round(time.Millisecond).String()})
+	case errors.Is(err, errHoldFull):
+		s.refuse(&refusedError{reason: pgwire.HoldQueueFull})
+	case errors.Is(err, errShuttingDown):
+		s.refuse(&refusedError{reason: pgwire.ShuttingDown})
+	case errors.Is(err, errEvicted), errors.Is(err, errStartupTimeout):
+		s.refuse(&refusedError{reason: pgwire.StartupTimeout})
+	case errors.Is(err, errBadAnswer):
+		s.refuse(&refusedError{reason: pgwire.MalformedStartup, detail: err.Error()})
+	case errors.Is(err, errServerRefused):
+		result = loginServerRefused
+		s.client.say(nil)
+	case errors.Is(err, errClientGone):
+		result = loginClientGone
+		s.client.close()
+	default:
+		result = loginFailed
+		s.client.close()
+	}
+	if !s.complete.IsZero() {
+		s.observeHold()
+		s.srv.metrics.Logins(result).Inc()
+	}
+	s.logRefusal(result, err)
+}
+
+// refuse tells the client why, in the format it understands, unless PostgreSQL would be silent too.
+func (s *session) refuse(r *refusedError) {
+	s.srv.metrics.Refusals(r.reason.String()).Inc()
+	switch {
+	case r.reason.Silent(), s.direct:
+		s.client.close()
+	case r.protocol2:
+		s.client.say(pgwire.AppendErrorV2(nil, r.reason))
+	default:
+		s.client.say(pgwire.AppendError(nil, r.reason, r.detail))
+	}
+}
+
+// logRefusal logs a connection that did not become a session: one that did not even send a startup packet once per address and minute.
+func (s *session) logRefusal(result string, err error) {
+	if s.complete.IsZero() {
+		if !errors.Is(err, errClientGone) && s.srv.garbage.allow(s.address.Addr()) {
+			s.srv.log.Info("connection refused before login", "client", s.address.String(), "reason", err.Error())
+		}
+		return
+	}
+	level := slog.LevelInfo
+	if !s.srv.refused.allow(s.address.Addr()) {
+		level = slog.LevelDebug
+	}
+	s.srv.log.Log(s.srv.ctx, level, "login refused", append(s.names(), "result", result, "held", s.held, "reason", err.Error())...)
+}
+
+// names are the attributes that say whose session it is.
+func (s *session) names() []any {
+	return []any{"session", s.id, "client", s.address.String(), "user", s.who.user, "database", s.who.database}
+}
+
+// outcome is what an ended session's client is told, and what is recorded about it.
+type outcome struct {
+	end string
+	// reason is told to the client when speak is set.
+	reason pgwire.Reason
+	speak  bool
+	err    error
+}
+
+// ended is what follows the end of a pair.
+func (s *session) ended(p *pair, r result) {
+	o := outcome{err: r.err}
+	switch r.end {
+	case endClient:
+		o.end = endedByClient
+	case endClientLost:
+		if errors.Is(context.Cause(s.client.ctx), errShuttingDown) { // the stop came between the login and the session
+			o.end, o.reason, o.speak = pgwire.Drained.String(), pgwire.Drained, r.clean
+			break
+		}
+		o.end = endedClientLost
+		s.cancelRunning(p)
+	case endServer, endServerLost:
+		o = s.serverEnded(p, r)
+	case endCut:
+		o.reason, o.speak = inDoubt(p, r.why), r.clean
+		o.end = o.reason.String()
+	case endKeptBack:
+		again, verdict := s.judge(p, r)
+		if again {
+			return
+		}
+		o = verdict
+	}
+	s.finish(p, o)
+}
+
+// cancelRunning cancels what the server is still running for a client that is gone: it would run on. A client that said Terminate wants what it
+// sent before that to be done.
+func (s *session) cancelRunning(p *pair) {
+	if p.tracker == nil || !p.tracker.Running() || p.tracker.Terminated() || s.running == nil {
+		return
+	}
+	result := s.srv.forwardCancel(*s.running)
+	s.srv.metrics.Cancels(result).Inc()
+}
+
+// serverEnded says what becomes of a session whose server has closed the connection or lost it.
+func (s *session) serverEnded(p *pair, r result) outcome {
+	o := outcome{end: endedByServer, err: r.err}
+	switch {
+	case p.tracker != nil && p.tracker.Terminated():
+		o.end = endedByClient
+		return o
+	case p.tracker == nil || p.tracker.LastServer() == 'E':
+		return o // nobody can know why, or it has said so
+	}
+	s.srv.suspect(p.backend.node)
+	o.reason, o.speak = inDoubt(p, pgwire.WriterLost), r.clean
+	o.end = o.reason.String()
+	return o
+}
+
+// inDoubt replaces the reason where nobody can know whether a commit has happened.
+func inDoubt(p *pair, why pgwire.Reason) pgwire.Reason {
+	if p.tracker != nil && p.tracker.InDoubt() {
+		return pgwire.CommitInDoubt
+	}
+	return why
+}
+
+// judge decides about a message that an idle session did not ask for and that means either that the server is dying or that somebody ended this
+// session: only a fresh look at the server can tell. again means that the pair was started again.
+func (s *session) judge(p *pair, r result) (again bool, o outcome) {
+	s.srv.suspect(p.backend.node)
+	ctx, cancel := context.WithTimeout(s.srv.ctx, aliveTimeout)
+	defer cancel()
+	alive := s.srv.deps.WriterAlive != nil && s.srv.deps.WriterAlive(ctx, p.backend.epoch)
+	if !alive {
+		return false, outcome{end: pgwire.WriterLost.String(), reason: pgwire.WriterLost, speak: r.clean, err: r.err}
+	}
+	o = outcome{end: endedByServer, err: r.err}
+	_ = p.clientRaw.SetDeadline(time.Now().Add(wordTimeout))
+	words := append(r.keptBack, p.fromServer...)
+	p.fromServer = nil
+	if !p.backend.toClient.enter() {
+		return false, outcome{end: pgwire.WriterLost.String(), reason: pgwire.WriterLost, speak: r.clean}
+	}
+	_, err := p.client.Write(words)
+	p.backend.toClient.leave()
+	p.tracker.PassServer(words)
+	if err != nil || r.keptBack[0] == 'E' {
+		return false, o
+	}
+	return s.partOrGoOn(p), o
+}
+
+// partOrGoOn follows a warning that the server means to end the session. As a rule it does so at once; if it does not, the session goes on.
+func (s *session) partOrGoOn(p *pair) (again bool) {
+	_ = p.backend.SetReadDeadline(time.Now().Add(partingTimeout))
+	var b [512]byte
+	n, err := p.backend.conn.Read(b[:])
+	p.fromServer = slices.Clone(b[:n])
+	if n == 0 && !isTimeout(err) {
+		return false
+	}
+	if p.clientRaw.SetDeadline(time.Time{}) != nil || p.backend.SetDeadline(time.Time{}) != nil {
+		return false
+	}
+	s.forward(p)
+	return true
+}
+
+// finish closes both connections and records the session's end.
+func (s *session) finish(p *pair, o outcome) {
+	defer s.srv.roster.remove(s)
+	s.forget()
+	s.leave()
+	p.backend.toClient.shut() // what follows is the proxy's own
+	s.srv.dispose(p.backend, o.reason == pgwire.Drained)
+	s.srv.metrics.Ends(o.end).Inc()
+	if o.reason != 0 {
+		s.srv.metrics.Refusals(o.reason.String()).Inc()
+	}
+	var words []byte
+	if o.speak {
+		words = pgwire.AppendError(nil, o.reason, "")
+	}
+	s.logEnd(p, o)
+	lastWords(p.client, p.clientRaw, words)
+}
+
+// logEnd writes the one line about a session.
+func (s *session) logEnd(p *pair, o outcome) {
+	attrs := append(s.names(), "node", p.backend.node, "epoch", p.backend.epoch, "duration", time.Since(s.pinned).Round(time.Millisecond),
+		"to_server_bytes", p.toServer.Load(), "to_client_bytes", p.toClient.Load(), "reason", o.end)
+	if o.err != nil && !errors.Is(o.err, io.EOF) && !errors.Is(o.err, net.ErrClosed) {
+		attrs = append(attrs, "err", o.err.Error())
+	}
+	s.srv.log.Info("session end", attrs...)
+}

@@ -1,0 +1,95 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// errNonsense: the server said what no PostgreSQL server says in that place.
+var errNonsense = errors.New("server does not speak the PostgreSQL protocol as documented")
+
+const (
+	// loginFrameMax bounds one message of a server during a login. libpq refuses messages above 30,000 bytes of the types that occur there.
+	loginFrameMax = 30_000
+	// loginTotalMax bounds what a server may say between AuthenticationOk and ReadyForQuery.
+	loginTotalMax = 256 << 10
+	// answerMax bounds a client's answer to an authentication request (PG_MAX_AUTH_TOKEN_LENGTH).
+	answerMax = 65535
+
+	headerLength = 5
+)
+
+// frames reads whole messages from a server during a login. Its memory grows with what has arrived, never with what a length promises.
+type frames struct {
+	r          io.Reader
+	buf        []byte
+	start, end int
+}
+
+func newFrames(r io.Reader) *frames { return &frames{r: r, buf: make([]byte, 2048)} }
+
+// next returns the next message with its header; it is valid until the following call.
+func (f *frames) next() ([]byte, error) {
+	if err := f.fill(headerLength); err != nil {
+		return nil, err
+	}
+	length := int64(binary.BigEndian.Uint32(f.buf[f.start+1:]))
+	if length < 4 || length+1 > loginFrameMax {
+		return nil, fmt.Errorf("message %q of length %d: %w", f.buf[f.start], length, errNonsense)
+	}
+	if err := f.fill(int(length) + 1); err != nil {
+		return nil, err
+	}
+	frame := f.buf[f.start : f.start+int(length)+1]
+	f.start += len(frame)
+	return frame, nil
+}
+
+// fill makes sure that n bytes are buffered.
+func (f *frames) fill(n int) error {
+	for f.end-f.start < n {
+		switch {
+		case f.start > 0:
+			f.end = copy(f.buf, f.buf[f.start:f.end])
+			f.start = 0
+		case f.end == len(f.buf):
+			f.buf = append(f.buf, make([]byte, len(f.buf))...)
+		}
+		m, err := f.r.Read(f.buf[f.end:])
+		f.end += m
+		if m == 0 && err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rest returns what was read beyond the last message.
+func (f *frames) rest() []byte { return f.buf[f.start:f.end] }
+
+// readAnswer reads one message from a client that answers an authentication request, and not a byte more. Which message it is, the server judges.
+func readAnswer(r io.Reader) ([]byte, error) {
+	var head [headerLength]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	length := int64(binary.BigEndian.Uint32(head[1:]))
+	if length < 4 || length > answerMax {
+		return nil, fmt.Errorf("message %q of length %d: %w", head[0], length, errBadAnswer)
+	}
+	const step = 4096
+	frame := append(make([]byte, 0, min(int(length)+1, step)), head[:]...)
+	for want := int(length) + 1; len(frame) < want; {
+		have := len(frame)
+		frame = append(frame, make([]byte, min(want-have, step))...)
+		if _, err := io.ReadFull(r, frame[have:]); err != nil {
+			return nil, err
+		}
+	}
+	return frame, nil
+}
+
+// errBadAnswer: the client's answer to an authentication request has an impossible length.
+var errBadAnswer = errors.New("malformed answer to an authentication request")

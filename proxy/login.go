@@ -1,0 +1,317 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/pgwire"
+)
+
+// serverPatience bounds the wait for each of the server's answers after the first: PostgreSQL's own authentication_timeout.
+const serverPatience = 60 * time.Second
+
+// Authentication requests (src/include/libpq/protocol.h).
+const (
+	authOK           = 0
+	authCleartext    = 3
+	authMD5          = 5
+	authGSS          = 7
+	authGSSContinue  = 8
+	authSSPI         = 9
+	authSASL         = 10
+	authSASLContinue = 11
+	authSASLFinal    = 12
+)
+
+var (
+	// errServerRefused: the server itself refused the login; its words have reached the client unchanged.
+	errServerRefused = errors.New("server refused the login")
+	// errUnproven: the backend did not prove to be the writer of the open epoch.
+	errUnproven = errors.New("backend did not prove to be the writer")
+	// errNotServing: the node's first answer was that it does not take logins now (57P01, 57P02, 57P03).
+	errNotServing = errors.New("node does not take logins now")
+)
+
+// exchange is one login on one backend, from the startup packet to ReadyForQuery.
+type exchange struct {
+	s      *session
+	b      *backend
+	ticket *ticket
+	in     *frames
+	// firstBy is when the backend must have given its first answer.
+	firstBy time.Time
+	// answered says that it did; spoken that something of it has reached the client: from then on the login cannot be held again.
+	answered, spoken bool
+	// negotiated is what the client still has to be told about the protocol version; version is what is spoken.
+	negotiated *pgwire.NegotiateProtocolVersion
+	version    pgwire.Version
+
+	ready readiness
+}
+
+// readiness is what the server said between AuthenticationOk and ReadyForQuery, which the client must not see before the backend is proven.
+type readiness struct {
+	messages  []byte
+	keyAt     int // where the client's BackendKeyData belongs in messages
+	key       pgwire.CancelKey
+	inStandby string // in_hot_standby as reported; empty before PostgreSQL 14
+}
+
+// run carries the login to the point where the backend waits for the first query and is proven.
+func (x *exchange) run() error {
+	if err := x.send(x.s.replay); err != nil {
+		return err
+	}
+	if err := x.authenticate(); err != nil {
+		return err
+	}
+	if err := x.collect(); err != nil {
+		return err
+	}
+	return x.prove()
+}
+
+// authenticate relays the server's requests and the client's answers in lock step until the server sends AuthenticationOk, which is kept back.
+func (x *exchange) authenticate() error {
+	for {
+		frame, err := x.receive()
+		if err != nil {
+			return err
+		}
+		switch frame[0] {
+		case 'v':
+			if err := x.negotiate(frame[headerLength:]); err != nil {
+				return err
+			}
+		case 'R':
+			if done, err := x.relayRequest(frame); done || err != nil {
+				return err
+			}
+		case 'E':
+			return x.serverError(nil, frame)
+		case 'N':
+			if err := x.tell(frame); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("message %q before authentication: %w", frame[0], errNonsense)
+		}
+	}
+}
+
+// negotiate merges the server's NegotiateProtocolVersion with the proxy's own, so that the client gets one at most.
+func (x *exchange) negotiate(body []byte) error {
+	n, err := pgwire.ParseNegotiateProtocolVersion(body)
+	if err != nil || x.spoken || n.Version > x.version {
+		return fmt.Errorf("negotiation: %w", errors.Join(err, errNonsense))
+	}
+	x.negotiated = x.negotiated.Merge(n)
+	x.version = n.Version
+	return nil
+}
+
+// relayRequest relays one authentication request and, where it asks for one, the client's answer. done means AuthenticationOk.
+func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
+	if len(frame) < headerLength+4 {
+		return false, fmt.Errorf("authentication request of %d bytes: %w", len(frame), errNonsense)
+	}
+	code := binary.BigEndian.Uint32(frame[headerLength:])
+	switch code {
+	case authOK:
+		x.ready.messages = append(x.ready.messages, frame...)
+		return true, nil
+	case authSASL:
+		if x.s.cfg.SCRAM == SCRAMProxy {
+			return true, x.answerSASL(frame)
+		}
+	case authCleartext, authMD5, authGSS, authGSSContinue, authSSPI, authSASLContinue, authSASLFinal:
+	default:
+		return false, fmt.Errorf("authentication request %d: %w", code, errNonsense)
+	}
+	if err := x.tell(frame); err != nil {
+		return false, err
+	}
+	switch code {
+	case authSASLFinal:
+		return false, nil
+	case authGSSContinue: // an answer follows only where the client's mechanism has more to say
+		if more, err := x.clientSpeaksFirst(); !more || err != nil {
+			return false, err
+		}
+	}
+	answer, err := x.ask()
+	if err != nil {
+		return false, err
+	}
+	return false, x.send(answer)
+}
+
+// ask reads the client's answer to an authentication request that it was told.
+func (x *exchange) ask() ([]byte, error) {
+	x.s.place.awaitsClient()
+	defer x.s.place.clientSpoke()
+	answer, err := readAnswer(x.s.client)
+	if errors.Is(err, errStartupTimeout) {
+		err = refuse(pgwire.StartupTimeout, "")
+	}
+	return answer, err
+}
+
+// clientSpeaksFirst waits until either side says something, and reports whether it was the client.
+func (x *exchange) clientSpeaksFirst() (bool, error) {
+	if len(x.in.rest()) > 0 {
+		return false, nil
+	}
+	_ = x.b.SetDeadline(time.Now().Add(serverPatience))
+	stop := x.s.client.watch(func() { _ = x.b.SetReadDeadline(past) })
+	err := x.in.fill(1)
+	stop()
+	if resumed := x.s.client.resume(); resumed != nil {
+		return false, resumed
+	}
+	if len(x.s.client.ahead) > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		return true, nil
+	}
+	return false, x.backendError(err)
+}
+
+// collect keeps everything from AuthenticationOk to ReadyForQuery.
+func (x *exchange) collect() error {
+	for {
+		frame, err := x.receive()
+		if err != nil {
+			return err
+		}
+		body := frame[headerLength:]
+		switch frame[0] {
+		case 'S':
+			if name, value, ok := cutParameter(body); ok && name == "in_hot_standby" {
+				x.ready.inStandby = value
+			}
+		case 'K':
+			if x.ready.key, err = pgwire.ParseBackendKeyData(body); err != nil {
+				return fmt.Errorf("%w: %w", err, errNonsense)
+			}
+			x.ready.key.Secret = append([]byte(nil), x.ready.key.Secret...) // body is gone with the next message
+			x.ready.keyAt = len(x.ready.messages)
+			continue
+		case 'N':
+		case 'E':
+			return x.serverError(x.ready.messages, frame)
+		case 'Z':
+			if len(body) != 1 || body[0] != 'I' {
+				return fmt.Errorf("first ReadyForQuery: %w", errNonsense)
+			}
+			x.ready.messages = append(x.ready.messages, frame...)
+			return nil
+		default:
+			return fmt.Errorf("message %q before ReadyForQuery: %w", frame[0], errNonsense)
+		}
+		if x.ready.messages = append(x.ready.messages, frame...); len(x.ready.messages) > loginTotalMax {
+			return fmt.Errorf("more than %d bytes before ReadyForQuery: %w", loginTotalMax, errNonsense)
+		}
+	}
+}
+
+// serverError relays the server's refusal unchanged, after what it had said before; the login is over. As long as the client has heard nothing, a
+// server that does not take logins now is not relayed: the login waits for a writer instead.
+func (x *exchange) serverError(before, frame []byte) error {
+	fields, err := pgwire.ParseErrorFields(frame[headerLength:])
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, errNonsense)
+	}
+	if !x.spoken && isNotServing(frame) {
+		return fmt.Errorf("%s %s: %w", fields.SQLState, fields.Message, errNotServing)
+	}
+	if err := x.tell(append(before, frame...)); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", fields.SQLState, errServerRefused)
+}
+
+// isNotServing reports whether the message says that the node takes no logins at the moment: it starts, stops or recovers.
+func isNotServing(frame []byte) bool {
+	if frame[0] != 'E' {
+		return false
+	}
+	fields, err := pgwire.ParseErrorFields(frame[headerLength:])
+	return err == nil && (fields.SQLState == "57P01" || fields.SQLState == "57P02" || fields.SQLState == "57P03")
+}
+
+// tell passes the server's words on to the client, after what the client has to know about the protocol version.
+func (x *exchange) tell(words []byte) error {
+	if x.negotiated != nil {
+		words = append(x.negotiated.Append(nil), words...)
+		x.negotiated = nil
+	}
+	if !x.b.toClient.enter() {
+		return x.backendError(errSevered)
+	}
+	defer x.b.toClient.leave()
+	x.spoken = true
+	_, err := x.s.client.Write(words)
+	return err
+}
+
+// send writes to the backend.
+func (x *exchange) send(p []byte) error {
+	_ = x.b.SetDeadline(x.deadline())
+	_, err := x.b.conn.Write(p)
+	return x.backendError(err)
+}
+
+// receive reads the backend's next message.
+func (x *exchange) receive() ([]byte, error) {
+	_ = x.b.SetDeadline(x.deadline())
+	frame, err := x.in.next()
+	if err != nil {
+		return nil, x.backendError(err)
+	}
+	if !x.answered {
+		x.answered = true
+		x.s.place.answered()
+		if !isNotServing(frame) {
+			x.ticket.worked()
+		}
+	}
+	return frame, nil
+}
+
+func (x *exchange) deadline() time.Time {
+	if !x.answered {
+		return x.firstBy
+	}
+	return time.Now().Add(serverPatience)
+}
+
+// backendError marks an error as the backend's.
+func (x *exchange) backendError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &backendError{addr: x.b.addr, err: err}
+}
+
+// backendError is a failure of the connection to a node, as opposed to one of the client's.
+type backendError struct {
+	addr string
+	err  error
+}
+
+func (e *backendError) Error() string { return "backend " + e.addr + ": " + e.err.Error() }
+
+// Unwrap returns the failure itself.
+func (e *backendError) Unwrap() error { return e.err }
+
+// cutParameter splits the body of a ParameterStatus.
+func cutParameter(body []byte) (name, value string, ok bool) {
+	for i, c := range body {
+		if c == 0 && len(body) > i+1 && body[len(body)-1] == 0 {
+			return string(body[:i]), string(body[i+1 : len(body)-1]), true
+		}
+	}
+	return "", "", false
+}

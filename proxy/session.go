@@ -1,0 +1,312 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/pgwire"
+)
+
+// session is one client from accept to its end.
+type session struct {
+	srv    *Server
+	cfg    *settings
+	id     uint64
+	client *clientLeg
+	// address is the client's, port the one it came from: together they are how logs name it.
+	address netip.AddrPort
+	// encrypted says that the client leg is encrypted by the proxy.
+	encrypted bool
+
+	startup *pgwire.Startup
+	// replay is what a backend gets as startup packet, negotiated what the proxy itself has to say about it.
+	replay     []byte
+	negotiated *pgwire.NegotiateProtocolVersion
+
+	// direct says that the client began with TLS that is passed through: it would not understand a refusal.
+	direct bool
+	// sslDone and gssDone say which encryption requests the client may not send (again).
+	sslDone, gssDone bool
+
+	who identity
+	// leave gives back what enter has counted; it may be called more than once.
+	leave    func()
+	place    *place
+	held     time.Duration
+	complete time.Time // when the startup packet was complete
+
+	pinned time.Time // when the session began
+	// running is what a cancel for this session goes to; nil when its server gave no key. forget drops the client's key.
+	running *cancelTarget
+	forget  func()
+	// mu is held while the pair is handed over, so that a drain comes after that.
+	mu sync.Mutex
+}
+
+func (s *Server) newSession(conn *net.TCPConn) *session {
+	cfg := s.cfg.Load()
+	address, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
+	return &session{srv: s, cfg: cfg, id: s.ids.Add(1), address: address,
+		client: newClientLeg(conn, cfg.Limits.StartupTimeout), forget: func() {}, leave: func() {}}
+}
+
+// serve carries the connection from its first byte to a pinned session or to its end. It returns when the connections have been handed to the
+// forwarder, or are closed.
+func (s *session) serve() {
+	g, err := s.hello()
+	if err == nil && g.opaque != nil {
+		err = s.passThrough(g.opaque)
+		if errors.Is(err, errNodeInClear) {
+			s.out()
+			g, err = s.hello()
+		}
+	}
+	switch {
+	case err != nil:
+		s.over(err)
+	case g.cancel != nil:
+		s.srv.cancel(s.client, s.address.Addr(), *g.cancel)
+	case g.startup != nil:
+		s.startup = g.startup
+		s.over(s.login())
+	}
+}
+
+// hello finds out what the client wants, while it is in the table of those that may be dropped.
+func (s *session) hello() (greeting, error) {
+	remove := s.srv.pending.add(s.client.raw)
+	g, err := s.greet()
+	if there := remove(); !there {
+		err = refuse(pgwire.StartupTimeout, "") // it made room for others
+	}
+	return g, err
+}
+
+// login carries a client with a complete startup packet to a pinned session. nil means that the forwarder has it.
+func (s *session) login() error {
+	s.negotiated, s.replay = s.startup.Negotiation()
+	s.who = identity{user: s.startup.User(), database: s.startup.Database(), address: s.address.Addr()}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	return s.untilPinned(s.attempt)
+}
+
+// enter counts the client in, from the complete startup packet on.
+func (s *session) enter() error {
+	s.complete = time.Now()
+	for {
+		reason, ok := s.srv.counts.take(s.cfg.Limits, s.who)
+		if ok {
+			who := s.who
+			s.leave = sync.OnceFunc(func() { s.srv.counts.give(who) })
+			return s.srv.roster.addLogin(s)
+		}
+		if reason != pgwire.TooManyClients || !s.srv.admission.shed() {
+			return refuse(reason, "")
+		}
+	}
+}
+
+// out undoes enter.
+func (s *session) out() {
+	s.leave()
+	s.srv.roster.remove(s)
+}
+
+// evict ends the login to make room for another.
+func (s *session) evict() {
+	s.leave()
+	s.client.abort(errEvicted)
+}
+
+// untilPinned waits for a writer and tries it, again and again while the client has heard nothing and has budget left.
+func (s *session) untilPinned(attempt func(*ticket) error) error {
+	w := &waiter{budget: s.cfg.Hold.Login}
+	for {
+		t, err := s.await(w)
+		if err != nil {
+			return err
+		}
+		err = attempt(t)
+		var again *againError
+		if !errors.As(err, &again) {
+			t.unused()
+			s.place.leave()
+			return err
+		}
+		s.place.leave()
+		s.srv.noteFailure(t.route.Route, again)
+		w.budget -= t.failed()
+		if w.budget <= 0 {
+			return &noWriterError{reason: s.srv.hold.why()}
+		}
+	}
+}
+
+// await waits for a route and for a place among the logins under way, while watching that the client is still there.
+func (s *session) await(w *waiter) (*ticket, error) {
+	stop := s.client.watch(nil)
+	start := time.Now()
+	t, err := s.srv.hold.wait(s.client.ctx, w)
+	s.held += time.Since(start)
+	if err == nil {
+		s.place, err = s.srv.admission.enter(s.client.ctx, s.cfg.Hold.Login, s.evict)
+	}
+	stop()
+	if gone := s.client.resume(); err == nil && gone != nil {
+		err = gone
+		s.place.leave()
+	}
+	if err != nil && t != nil {
+		t.unused()
+	}
+	return t, err
+}
+
+// againError says that the login may wait for a writer again: the client has heard nothing yet.
+type againError struct{ err error }
+
+func (e *againError) Error() string { return e.err.Error() }
+
+// Unwrap returns what went wrong.
+func (e *againError) Unwrap() error { return e.err }
+
+// attempt tries to log in on the ticket's route.
+func (s *session) attempt(t *ticket) error {
+	firstBy := time.Now().Add(s.cfg.Backend.ConnectTimeout)
+	b, err := s.srv.dial(s.client.ctx, t.route, firstBy, s.client)
+	if err != nil {
+		return s.afterFailure(t, err, false)
+	}
+	x := &exchange{s: s, b: b, ticket: t, firstBy: firstBy, negotiated: s.negotiated, version: s.startup.Version}
+	if s.negotiated != nil {
+		x.version = s.negotiated.Version
+	}
+	if err = b.encrypt(s.cfg, firstBy); err == nil {
+		x.in = newFrames(b.conn)
+		err = x.run()
+	}
+	if err == nil {
+		err = s.deliver(x)
+	}
+	if err == nil {
+		return nil
+	}
+	s.srv.dispose(b, false)
+	return s.afterFailure(t, err, x.spoken)
+}
+
+// afterFailure says what a failed attempt means for the login.
+func (s *session) afterFailure(t *ticket, err error, spoken bool) error {
+	var refused *refusedError
+	switch {
+	case errors.As(err, &refused), errors.Is(err, errServerRefused), errors.Is(err, errBadAnswer):
+		return err
+	case t.route.ctx.Err() != nil: // the epoch was cut meanwhile: that is what ended whatever was going on
+		err = fmt.Errorf("%w: %w", context.Cause(t.route.ctx), err)
+		if !spoken && s.client.resume() == nil {
+			return &againError{err: err}
+		}
+		return refuse(s.srv.hold.why(), err.Error())
+	case s.client.ctx.Err() != nil:
+		return context.Cause(s.client.ctx)
+	case !isBackends(err):
+		return err
+	case spoken, errors.Is(err, errNonsense):
+		s.srv.noteFailure(t.route.Route, err)
+		return refuse(pgwire.WriterUnproven, err.Error())
+	default:
+		return &againError{err: err}
+	}
+}
+
+// isBackends reports whether the failure is the node's or the path's to it, as opposed to the client's.
+func isBackends(err error) bool {
+	var b *backendError
+	return errors.As(err, &b) || errors.Is(err, errUnproven) || errors.Is(err, errNotServing) || errors.Is(err, errNonsense)
+}
+
+// deliver lets the client see that it is logged in, on a backend that has proven to be the writer of the open epoch, and pins the two together.
+func (s *session) deliver(x *exchange) error {
+	if !s.srv.table.isOpen(x.b.epoch) {
+		return x.backendError(errSevered)
+	}
+	words, err := s.issueKey(x)
+	if err != nil {
+		return err
+	}
+	if err = x.tell(words); err == nil {
+		err = s.client.resume()
+	}
+	if err != nil {
+		s.forget()
+		return err
+	}
+	_ = x.b.SetDeadline(time.Time{})
+	tracker := new(pgwire.Tracker)
+	tracker.Start('I')
+	s.pin(&pair{client: s.client.conn, clientRaw: s.client.raw, backend: x.b, tracker: tracker,
+		fromClient: s.client.ahead, fromServer: slices.Clone(x.in.rest())})
+	return nil
+}
+
+// issueKey puts the client's own cancel key in the place of the backend's.
+func (s *session) issueKey(x *exchange) (words []byte, err error) {
+	words = x.ready.messages
+	if x.ready.key.Secret == nil {
+		return words, nil // not every server has one
+	}
+	n := keyLength30
+	if x.version >= pgwire.Version32 {
+		n = keyLength32
+	}
+	s.running = &cancelTarget{key: x.ready.key, backend: x.b}
+	key, forget, err := s.srv.keys.issue(n, *s.running)
+	if err != nil {
+		return nil, err
+	}
+	s.forget = forget
+	at := x.ready.keyAt
+	words = append(make([]byte, 0, len(words)+48), x.ready.messages[:at]...)
+	return append(pgwire.AppendBackendKeyData(words, key), x.ready.messages[at:]...), nil
+}
+
+// pin hands both connections to the forwarder. The session's goroutine has nothing to do after that.
+func (s *session) pin(p *pair) {
+	s.pinned = time.Now()
+	s.place.leave()
+	s.srv.metrics.Logins(loginPinned).Inc()
+	s.srv.metrics.LoginSeconds.Observe((s.pinned.Sub(s.complete) - s.held).Seconds())
+	s.observeHold()
+	s.forward(p)
+}
+
+// forward starts the pair and sees to it that a drain reaches it.
+func (s *session) forward(p *pair) {
+	s.srv.sessions.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	draining := s.srv.roster.pin(s, p)
+	s.srv.forwarder.start(p, func(r result) {
+		defer s.srv.sessions.Done()
+		s.ended(p, r)
+	})
+	if draining {
+		s.drainLocked(p)
+	}
+}
+
+// observeHold records how long the login waited, when it did.
+func (s *session) observeHold() {
+	if s.held > time.Millisecond {
+		s.srv.metrics.HoldSeconds.Observe(s.held.Seconds())
+	}
+}
