@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -18,10 +20,6 @@ const (
 	keepAlive = 15 * time.Second
 )
 
-type eventsBody struct {
-	Events []eventBody `json:"events"`
-}
-
 // eventBody is one event of GET /events, and the data of one event of GET /events/stream.
 type eventBody struct {
 	Seq       uint64                     `json:"seq"`
@@ -37,9 +35,12 @@ type eventBody struct {
 }
 
 func renderEvent(e Event) eventBody {
-	operands := e.Operands
-	if operands == nil {
-		operands = map[string]json.RawMessage{}
+	operands := make(map[string]json.RawMessage, len(e.Operands))
+	for name, value := range e.Operands {
+		if !json.Valid(value) {
+			value = json.RawMessage("null")
+		}
+		operands[name] = value
 	}
 	return eventBody{
 		Seq: e.Seq, At: timestamp(e.At), Epoch: e.Epoch, StateFrom: text(e.StateFrom), StateTo: text(e.StateTo), Step: text(e.Step),
@@ -57,11 +58,33 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	body := eventsBody{Events: []eventBody{}}
-	for _, e := range s.deps.Events(since, int(limit)) {
-		body.Events = append(body.Events, renderEvent(e))
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
 	}
-	reply(w, r, http.StatusOK, body)
+	// Written event by event: a whole answer may have megabytes, and many readers may be slow. An error means that the client is gone.
+	out := bufio.NewWriter(w)
+	_, _ = out.WriteString(`{"events": [`)
+	for i, e := range s.deps.Events(since, int(limit)) {
+		if i > 0 {
+			_ = out.WriteByte(',')
+		}
+		_, _ = out.WriteString("\n  ")
+		_, _ = out.Write(encodeEvent(e))
+	}
+	_, _ = out.WriteString("\n]}\n")
+	_ = out.Flush()
+}
+
+// encodeEvent is one event in one line.
+func encodeEvent(e Event) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	// It cannot fail: texts, numbers, and operands that were found to be JSON.
+	_ = encoder.Encode(renderEvent(e))
+	return bytes.TrimRight(b.Bytes(), "\n")
 }
 
 // number reads a whole number of the request within bounds; without one it is the default.
@@ -153,11 +176,7 @@ func (t *streamer) batch() (more bool, err error) {
 	events := t.server.deps.Events(t.since, streamBatch)
 	var out []byte
 	for _, e := range events {
-		data, err := json.Marshal(renderEvent(e))
-		if err != nil {
-			return false, fmt.Errorf("encode event %d: %w", e.Seq, err)
-		}
-		out = append(fmt.Appendf(out, "id: %d\ndata: ", e.Seq), data...)
+		out = append(fmt.Appendf(out, "id: %d\ndata: ", e.Seq), encodeEvent(e)...)
 		out = append(out, "\n\n"...)
 		t.since = e.Seq
 	}

@@ -80,7 +80,8 @@ func (s *Server) noBody(w http.ResponseWriter, r *http.Request) bool {
 		refuse(w, r, http.StatusBadRequest, "bad_request", "this command takes no body", "send it without one")
 		return false
 	}
-	return true
+	// The request is whole: its deadline must not cut off a command that takes longer.
+	return http.NewResponseController(w).SetReadDeadline(time.Time{}) == nil
 }
 
 // quietLog writes at most one refusal per second: whoever is refused must not be able to fill the log.

@@ -36,10 +36,7 @@ func reply(w http.ResponseWriter, r *http.Request, status int, body any) {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	if err := encoder.Encode(body); err != nil {
-		// Only a dependency that returned an operand that is not JSON can cause this.
-		status = http.StatusServiceUnavailable
-		b.Reset()
-		b.WriteString(`{"error": {"code": "unavailable", "message": "the answer cannot be written as JSON", "hint": ""}}` + "\n")
+		panic("admin: invariant: a body that is not JSON: " + err.Error())
 	}
 	send(w, r, status, "application/json", b.Bytes())
 }
