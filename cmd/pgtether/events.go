@@ -17,8 +17,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// retryAfter is how long --follow waits before it asks again for a stream that has ended.
-const retryAfter = time.Second
+const (
+	// retryAfter is how long --follow waits before it asks again for a stream that has ended.
+	retryAfter = time.Second
+	// longestSilence is how long a stream may say nothing: the proxy gives a sign of life every 15 s, so one that is silent for longer is
+	// broken without a word.
+	longestSilence = time.Minute
+	// usualEvents is how many events the proxy returns when it is not asked for a number.
+	usualEvents = 1000
+)
 
 // eventBody is the part of an event that people are shown.
 type eventBody struct {
@@ -57,7 +64,7 @@ up again after the last event. With --json as well, each event is one line of JS
 			if flags.follow {
 				return flags.stream(cmd)
 			}
-			return flags.show(cmd, "/events", flags.query(cmd, flags.since), printEvents)
+			return flags.show(cmd, "/events", flags.query(cmd, flags.since), flags.printEvents)
 		},
 	}
 	flags.add(cmd)
@@ -79,7 +86,7 @@ func (f *eventFlags) query(cmd *cobra.Command, since uint64) url.Values {
 	return query
 }
 
-func printEvents(p *printer, body []byte) error {
+func (f *eventFlags) printEvents(p *printer, body []byte) error {
 	var answer struct {
 		Events []eventBody `json:"events"`
 	}
@@ -91,6 +98,9 @@ func printEvents(p *printer, body []byte) error {
 		rows = append(rows, e.row())
 	}
 	p.table(rows)
+	if n := len(answer.Events); n == usualEvents || n > 0 && n == int(f.limit) {
+		p.line(text(fmt.Sprintf("there may be more: pgtether events --since %d", answer.Events[n-1].Seq)))
+	}
 	return nil
 }
 
@@ -165,6 +175,8 @@ func (f *eventFlags) stream(cmd *cobra.Command) error {
 
 // once opens the stream and prints it until it ends; opened says whether there was one.
 func (w *follower) once(ctx context.Context) (opened bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	req, err := w.client.request(ctx, "/events/stream", w.flags.query(w.cmd, w.since))
 	if err != nil {
 		return false, err
@@ -185,7 +197,9 @@ func (w *follower) once(ctx context.Context) (opened bool, err error) {
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "text/event-stream" {
 		return false, unreachableError(fmt.Errorf("%s answers with no stream of events: is this the proxy's admin address?", req.URL))
 	}
-	err = readStream(resp.Body, w.print)
+	silent := time.AfterFunc(longestSilence, cancel)
+	defer silent.Stop()
+	err = readStream(resp.Body, func() { silent.Reset(longestSilence) }, w.print)
 	if err != nil && !errors.Is(err, errEnough) && w.printer.err == nil && !errors.Is(err, errNotEvents) {
 		err = unreachableError(fmt.Errorf("read the stream of %s: %w", req.URL, err))
 	}

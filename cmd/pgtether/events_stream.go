@@ -15,13 +15,14 @@ var errNotEvents = errors.New("not a stream of events")
 
 // readStream reads server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) and gives the data of each to
 // take, until the stream ends or take returns an error. An event that the end cuts off is not delivered; comments, names and
-// identifiers are skipped: the data holds them.
-func readStream(r io.Reader, take func(data []byte) error) error {
+// identifiers are skipped: the data holds them. Every line, whatever it holds, is a sign of life.
+func readStream(r io.Reader, alive func(), take func(data []byte) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 4096), maxEvent)
 	var data []byte
 	has := false
 	for lines.Scan() {
+		alive()
 		line := lines.Bytes()
 		if len(line) == 0 {
 			if has {

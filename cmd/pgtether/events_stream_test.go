@@ -9,7 +9,7 @@ import (
 )
 
 func collect(r io.Reader) (events []string, err error) {
-	err = readStream(r, func(data []byte) error {
+	err = readStream(r, func() {}, func(data []byte) error {
 		events = append(events, string(data))
 		return nil
 	})
@@ -64,7 +64,7 @@ func TestStreamEndsWithTheErrorOfEitherSide(t *testing.T) {
 		t.Errorf("reader: %v", err)
 	}
 	taken := 0
-	err := readStream(strings.NewReader("data: a\n\ndata: b\n\n"), func([]byte) error { taken++; return broken })
+	err := readStream(strings.NewReader("data: a\n\ndata: b\n\n"), func() {}, func([]byte) error { taken++; return broken })
 	if !errors.Is(err, broken) || taken != 1 {
 		t.Errorf("taker: %v after %d events", err, taken)
 	}
@@ -86,4 +86,12 @@ func FuzzStream(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestEveryLineOfAStreamIsASignOfLife(t *testing.T) {
+	signs := 0
+	err := readStream(strings.NewReader(": pgtether\n\n:\n\ndata: a\n\n"), func() { signs++ }, func([]byte) error { return nil })
+	if err != nil || signs != 6 {
+		t.Errorf("%d signs of life in 6 lines, %v", signs, err)
+	}
 }

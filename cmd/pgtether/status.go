@@ -20,10 +20,13 @@ type statusBody struct {
 	State            string          `json:"state"`
 	Step             *string         `json:"step"`
 	Since            *string         `json:"since"`
+	Message          *string         `json:"message"`
+	Degraded         []string        `json:"degraded"`
 	Epoch            *uint64         `json:"epoch"`
 	Writer           *string         `json:"writer"`
 	Writes           string          `json:"writes"`
 	Timeline         *int64          `json:"timeline"`
+	CrashLossBytes   *int64          `json:"crash_loss_bytes"`
 	Nodes            []nodeBody      `json:"nodes"`
 	Sessions         sessionsBody    `json:"sessions"`
 	LastChange       *lastChangeBody `json:"last_change"`
@@ -53,6 +56,7 @@ type sessionsBody struct {
 	Idle          int64 `json:"idle"`
 	InTransaction int64 `json:"in_transaction"`
 	Held          int64 `json:"held"`
+	Opaque        int64 `json:"opaque"`
 }
 
 type lastChangeBody struct {
@@ -97,7 +101,7 @@ func printStatus(p *printer, body []byte) error {
 	if step := known(s.Step, asIs); step != unknownText {
 		state += "/" + step
 	}
-	p.table([][]cell{
+	rows := [][]cell{
 		{text("cluster"), text(s.Cluster)},
 		{text("state"), {state + ", since " + known(s.Since, asIs), stateColour(s.State)}},
 		{text("writer"), text(writerLine(s))},
@@ -105,8 +109,16 @@ func printStatus(p *printer, body []byte) error {
 		{text("mode"), text(s.Mode + ", automation " + s.Automation + inWords(s.AutomationReason))},
 		{text("sessions"), text(sessionsLine(s.Sessions))},
 		{text("last change"), text(known(s.LastChange, lastChange))},
+		{text("crash loss"), text(known(s.CrashLossBytes, func(n int64) string { return "at most " + size(n) + " if the writer died now" }))},
 		{text("proxy"), text("pgtether " + orUnknown(s.Version) + ", instance " + orUnknown(s.Instance) + ", started " + orUnknown(s.StartedAt))},
-	})
+	}
+	if message := known(s.Message, asIs); message != unknownText {
+		rows = append(rows, words("now", message))
+	}
+	p.table(rows)
+	for _, d := range s.Degraded {
+		p.line(cell{"warning: ", yellow}, text(d))
+	}
 	p.line()
 	p.table(nodeRows(s.Nodes))
 	for _, n := range s.Nodes {
@@ -132,7 +144,11 @@ func inWords(reason *string) string {
 }
 
 func sessionsLine(s sessionsBody) string {
-	return fmt.Sprintf("%d open (%d active, %d idle, %d in a transaction), %d held", s.Open, s.Active, s.Idle, s.InTransaction, s.Held)
+	line := fmt.Sprintf("%d open (%d active, %d idle, %d in a transaction), %d held", s.Open, s.Active, s.Idle, s.InTransaction, s.Held)
+	if s.Opaque > 0 {
+		line += fmt.Sprintf(", %d that cannot be looked into (passthrough)", s.Opaque)
+	}
+	return line
 }
 
 func lastChange(c lastChangeBody) string {
