@@ -21,9 +21,14 @@ type Options struct {
 	Listen, Admin string
 	// Dir receives the configuration, the state and the log; it is made if it is missing.
 	Dir string
+	// Nodes are those of the configuration; default: those of the lab, at their own addresses.
+	Nodes []Node
 	// Extra is appended to the configuration file.
 	Extra string
 }
+
+// Node is one node as the proxy is told of it: by way of a relay, for instance.
+type Node struct{ Name, Addr string }
 
 var configText = template.Must(template.New("pgtether.toml").Parse(`# Written for a lab of two servers on this machine.
 [cluster]
@@ -65,9 +70,14 @@ func writeConfig(o *Options, l *lab.Lab) (path string, err error) {
 	if err := os.WriteFile(password, []byte(l.ProbePassword+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("write password of the probe: %w", err)
 	}
+	if o.Nodes == nil {
+		for _, n := range l.Nodes() {
+			o.Nodes = append(o.Nodes, Node{n.Name(), n.Addr()})
+		}
+	}
 	var text bytes.Buffer
 	err = configText.Execute(&text, map[string]any{
-		"Listen": o.Listen, "Admin": o.Admin, "State": filepath.Join(o.Dir, "state"), "Nodes": l.Nodes(),
+		"Listen": o.Listen, "Admin": o.Admin, "State": filepath.Join(o.Dir, "state"), "Nodes": o.Nodes,
 		"User": l.ProbeUser, "PasswordFile": password, "Extra": o.Extra,
 	})
 	if err != nil {

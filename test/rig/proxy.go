@@ -97,6 +97,12 @@ func (p *Proxy) Stop() error {
 	}
 }
 
+// Kill ends the proxy as a crash does and waits for it.
+func (p *Proxy) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
 // exit is the error the process ended with, also when it ended cleanly but should not have.
 func (p *Proxy) exit() error {
 	if p.err != nil {
@@ -112,7 +118,10 @@ type Status struct {
 	Epoch  *uint64 `json:"epoch"`
 	Writer *string `json:"writer"`
 	Writes string  `json:"writes"`
-	Nodes  []struct {
+	// StateID names the state that epochs grow in, Message says in one sentence what is going on.
+	StateID string `json:"state_id"`
+	Message string `json:"message"`
+	Nodes   []struct {
 		Name       string  `json:"name"`
 		Role       string  `json:"role"`
 		Quarantine *string `json:"quarantine"`

@@ -1,0 +1,58 @@
+package rig
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Criterion is one entry of GET /decision.
+type Criterion struct {
+	Name        string `json:"name"`
+	Verdict     string `json:"verdict"`
+	Node        string `json:"node"`
+	Explanation string `json:"explanation"`
+}
+
+// Decision is what GET /decision says, as far as these programs use it.
+type Decision struct {
+	Verdict    string      `json:"verdict"`
+	State      string      `json:"state"`
+	Criteria   []Criterion `json:"criteria"`
+	Blocking   []string    `json:"blocking"`
+	NextAction string      `json:"next_action"`
+}
+
+// Criterion returns one criterion by its name; the zero value if there is none.
+func (d Decision) Criterion(name string) Criterion {
+	for _, c := range d.Criteria {
+		if c.Name == name {
+			return c
+		}
+	}
+	return Criterion{}
+}
+
+// Event is one entry of GET /events.
+type Event struct {
+	Seq      uint64                     `json:"seq"`
+	Epoch    *uint64                    `json:"epoch"`
+	Kind     string                     `json:"kind"`
+	Message  string                     `json:"message"`
+	Operands map[string]json.RawMessage `json:"operands"`
+}
+
+// Decision asks the proxy what it would do now.
+func (p *Proxy) Decision(ctx context.Context) (Decision, error) {
+	var d Decision
+	err := p.get(ctx, "/decision", &d)
+	return d, err
+}
+
+// Events asks the proxy for everything that has happened.
+func (p *Proxy) Events(ctx context.Context) ([]Event, error) {
+	var e struct {
+		Events []Event `json:"events"`
+	}
+	err := p.get(ctx, "/events?limit=10000", &e)
+	return e.Events, err
+}
