@@ -82,10 +82,27 @@ Exit codes: 0 done, 1 refused or failed, 2 usage or invalid configuration, 3 can
 		newStatusCommand(),
 		newDecisionCommand(),
 		newEventsCommand(),
+		newLabCommand(),
 		newVersionCommand(),
 	)
+	root.SetHelpCommand(newHelpCommand(root))
 	failByDefault(root)
 	return root
+}
+
+// newHelpCommand takes the place of cobra's, for which help on a command that does not exist is no mistake.
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "explain a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			target, rest, err := root.Find(args)
+			if err != nil || target == root && len(rest) > 0 {
+				return usageError(fmt.Errorf("unknown command %q (see pgtether --help)", strings.Join(args, " ")))
+			}
+			return target.Help()
+		},
+	}
 }
 
 // failByDefault gives every error that a command returns without an exit code of its own the code 1, so that it can be told from
