@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -59,7 +60,7 @@ func NewClient(key ClientKey, v Verifier, binding []byte) (*Client, error) {
 //
 // Errors: ErrNotSCRAM when the server asks for anything else, before a byte was sent; ErrNoChannelBinding; ErrStaleVerifier when the role's
 // password was changed (nothing was proved to the server); ErrServerUnproven when the server does not know the verifier; ErrMalformed,
-// ErrTooLong and ErrOutOfOrder for nonsense. After any error the login is over.
+// ErrTooLong and ErrOutOfOrder for a server's nonsense, never an *ExchangeError. After any error the login is over.
 func (c *Client) Step(body []byte) (reply []byte, done bool, err error) {
 	state := c.state
 	c.state = clientFailed // every way out of here but the good ones ends the login
@@ -86,7 +87,16 @@ func (c *Client) Step(body []byte) (reply []byte, done bool, err error) {
 	default:
 		err = fmt.Errorf("log in: authentication request %d: %w", code, ErrOutOfOrder)
 	}
-	return reply, false, err
+	return reply, false, serverFault(err)
+}
+
+// serverFault takes the words out of an ExchangeError: they are what a server says to a client, and here the server itself is at fault.
+func serverFault(err error) error {
+	var e *ExchangeError
+	if errors.As(err, &e) {
+		return fmt.Errorf("log in: read the server's message: %s: %w", e.Detail, ErrMalformed)
+	}
+	return err
 }
 
 // String names the mechanism only.

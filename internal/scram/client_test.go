@@ -127,6 +127,9 @@ func TestClientTrustsNoServerThatDoesNotProveItself(t *testing.T) {
 			if !errors.Is(err, c.want) || done {
 				t.Errorf("done %v, error %v; want %v", done, err, c.want)
 			}
+			if e := (*ExchangeError)(nil); errors.As(err, &e) {
+				t.Errorf("the server's nonsense would be told to a client as its own: %v", err)
+			}
 			for _, code := range []uint32{authSASL, authSASLContinue, authSASLFinal, authOK} {
 				if reply, done, err := client.Step(request(code, offerBoth)); err == nil || done || reply != nil {
 					t.Errorf("the login goes on after its end with request %d", code)
