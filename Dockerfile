@@ -14,7 +14,6 @@ COPY . .
 ARG VERSION=unknown
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 RUN go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/usr/local/bin/pgtether ./cmd/pgtether \
- && go build -trimpath -ldflags "-s -w" -o /trial/usr/local/bin/pgtether-demo ./test/demo \
  && mkdir -p /out/etc/ssl/certs /out/etc/pgtether /out/var/lib/pgtether /trial/usr/local/share/pgtether \
  && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
  && cp configs/sql/probe-role.sql /trial/usr/local/share/pgtether/ \
@@ -31,7 +30,8 @@ WORKDIR /tmp
 EXPOSE 6432 7432
 ENV PGTETHER_ADMIN=http://127.0.0.1:7432
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["/usr/local/bin/pgtether", "status"]
-ENTRYPOINT ["/usr/local/bin/pgtether-demo", "-stay", "-pgtether", "/usr/local/bin/pgtether", "-listen", "0.0.0.0:6432", "-admin", "0.0.0.0:7432", "-probe-role", "/usr/local/share/pgtether/probe-role.sql"]
+ENTRYPOINT ["/usr/local/bin/pgtether", "lab", "--proxy", "--probe-role-sql", "/usr/local/share/pgtether/probe-role.sql"]
+CMD ["--listen", "0.0.0.0:6432", "--admin-listen", "0.0.0.0:7432"]
 
 # The proxy, last, so that it is what a plain build makes. Mount a configuration at /etc/pgtether/pgtether.toml and keep
 # /var/lib/pgtether: it holds the epoch.

@@ -26,17 +26,12 @@ build: ## one static binary: bin/pgtether
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/pgtether ./cmd/pgtether
 
 .PHONY: demo
-demo: setup build .cache/bin/demo ## the main job, told with numbers: a real pair, the proxy, a change of writer; leaves nothing behind
-	@.cache/bin/demo -pgtether bin/pgtether
+demo: setup build ## the main job, told with numbers: a real pair, the proxy, a change of writer; leaves nothing behind
+	@go build -o .cache/bin/demo ./test/demo && exec .cache/bin/demo -pgtether bin/pgtether
 
 .PHONY: lab
-lab: setup build .cache/bin/demo ## the same pair and proxy, for you to play with, until Ctrl-C
-	@.cache/bin/demo -pgtether bin/pgtether -stay
-
-# Built, not `go run`: a signal must reach the program itself, which ends the servers.
-.PHONY: .cache/bin/demo
-.cache/bin/demo:
-	@go build -o $@ ./test/demo
+lab: setup build ## the same pair and proxy, with faults on demand, until Ctrl-C
+	@exec bin/pgtether lab --proxy
 
 .PHONY: keycloak
 keycloak: build ## Keycloak through pgtether: boot, realm, users, login, refresh, logout (KEEP=1 stays up)

@@ -74,7 +74,7 @@ first_process() {
   local child
   for child in $(pgrep -P "$1"); do
     case $(readlink "/proc/$child/exe") in
-      */usr/local/bin/pgtether*) echo "$child"; return ;;
+      */usr/local/bin/pgtether) echo "$child"; return ;;
       *) first_process "$child" ;;
     esac
   done
@@ -90,7 +90,7 @@ mounts=()
 listen=$(free_port) admin=$(free_port)
 say "running the trial"
 mapfile -t entry < <(buildah "${store[@]}" inspect --type image --format '{{range .OCIv1.Config.Entrypoint}}{{println .}}{{end}}' localhost/pgtether:trial | sed '/^$/d')
-start localhost/pgtether:trial "${entry[@]}" -listen "0.0.0.0:$listen" -admin "0.0.0.0:$admin"
+start localhost/pgtether:trial "${entry[@]}" --listen "0.0.0.0:$listen" --admin-listen "0.0.0.0:$admin"
 healthy "$admin"
 answer=$(psql "postgresql://keycloak:keycloak@127.0.0.1:$listen/keycloak" -XAtc 'SELECT current_user || pg_is_in_recovery()')
 [ "$answer" = keycloakfalse ] || { say "the trial answered: $answer" >&2; exit 1; }

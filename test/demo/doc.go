@@ -4,5 +4,5 @@
 // It starts a lab and `pgtether serve`, runs a small workload like a JDBC application's (a pool, explicit transactions, prepared
 // statements), prints what happens with its numbers, and at the end compares every acknowledged row with both servers. It ends with exit
 // code 0 only if nothing acknowledged is missing, no row was accepted by two writers and no client was sent to a read-only server. It
-// leaves no process and no file behind. With -stay it starts the same pair and proxy and leaves them to the user until Ctrl-C.
+// leaves no process and no file behind. `pgtether lab --proxy` gives the same pair and proxy without the story.
 package main

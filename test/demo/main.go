@@ -19,8 +19,6 @@ import (
 // settings are the command line.
 type settings struct {
 	binary, listen, admin string
-	probeRole             string
-	stay                  bool
 	workers               int
 	pause                 time.Duration
 }
@@ -30,21 +28,19 @@ func main() {
 	flag.StringVar(&s.binary, "pgtether", "bin/pgtether", "the pgtether binary")
 	flag.StringVar(&s.listen, "listen", "127.0.0.1:6432", "where the proxy listens; another free port is taken when it is in use")
 	flag.StringVar(&s.admin, "admin", "127.0.0.1:7432", "where its HTTP interface listens; another free port is taken when it is in use")
-	flag.StringVar(&s.probeRole, "probe-role", "", "path of probe-role.sql; default: the one of the source tree")
-	flag.BoolVar(&s.stay, "stay", false, "no story: leave the pair and the proxy up until Ctrl-C")
 	flag.IntVar(&s.workers, "connections", 8, "connections of the workload's pool")
 	flag.DurationVar(&s.pause, "pause", 3*time.Second, "how long each state is kept before the story goes on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, s); err != nil && !(s.stay && errors.Is(err, context.Canceled)) {
+	if err := run(ctx, s); err != nil {
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-// run brings up the pair and the proxy, tells the story or stays, and takes everything down again in the opposite order.
+// run brings up the pair and the proxy, tells the story, and takes everything down again in the opposite order.
 func run(ctx context.Context, s settings) (err error) {
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "pgtether-demo-")
@@ -52,7 +48,7 @@ func run(ctx context.Context, s settings) (err error) {
 		return fmt.Errorf("make working directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	pair, err := lab.Start(ctx, lab.Options{ProbeRoleSQL: s.probeRole})
+	pair, err := lab.Start(ctx, lab.Options{})
 	if err != nil {
 		return err
 	}
@@ -68,11 +64,6 @@ func run(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	introduce(pair, proxy, time.Since(began))
-	if s.stay {
-		fmt.Print(stayText(pair, proxy))
-		<-ctx.Done()
-		return nil
-	}
 	return tell(ctx, s, pair, proxy)
 }
 
@@ -91,18 +82,6 @@ func introduce(pair *lab.Lab, proxy *rig.Proxy, took time.Duration) {
 // jdbcURL is complete, so that it can be pasted into any JDBC client.
 func jdbcURL(pair *lab.Lab, proxy *rig.Proxy) string {
 	return fmt.Sprintf("jdbc:postgresql://%s/%s?user=%s&password=%s", proxy.Listen, pair.AppDatabase, pair.AppUser, pair.AppPassword)
-}
-
-// stayText says how to break things by hand.
-func stayText(pair *lab.Lab, proxy *rig.Proxy) string {
-	a, b := pair.Node(lab.RegionA), pair.Node(lab.RegionB)
-	return fmt.Sprintf(`Things to try in another terminal, with a psql session open:
-  stop the primary      kill -INT %d        (-9 for a crash)
-  promote the standby   psql '%s' -c 'SELECT pg_promote()'
-  what pgtether thinks  curl -s http://%s/decision
-  its log               tail -f %s
-Ctrl-C ends both servers and the proxy and removes their files.
-`, a.PID(), b.SuperDSN("postgres"), proxy.Admin, proxy.Log)
 }
 
 // awaitOpen waits until logins are served.

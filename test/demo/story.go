@@ -71,11 +71,13 @@ func (st *story) createTable(ctx context.Context) error {
 // steady: every connection of the pool is pinned to the writer.
 func (st *story) steady(ctx context.Context) error {
 	fmt.Println("1. A quiet day")
-	s, err := st.await(ctx, "every connection is pinned", func(s rig.Status) bool { return s.Sessions.Open == st.workers })
+	began := time.Now()
+	s, err := st.await(ctx, "every connection is pinned and the standby could take over", func(s rig.Status) bool {
+		return s.Sessions.Open == st.workers && s.State == "STANDBY_READY" && time.Since(began) > st.pause
+	})
 	if err != nil {
 		return err
 	}
-	pause(ctx, st.pause)
 	v := st.work.view()
 	st.say("%d connections of the application are pinned to %s, the writer of epoch %s (%s).", s.Sessions.Open, text(s.Writer), text(s.Epoch), s.State)
 	st.say("%d transactions acknowledged, median %.1f ms; %d errors.", len(v.commits), median(v.commits).Seconds()*1e3, len(v.errors))
@@ -89,14 +91,15 @@ func (st *story) primaryStops(ctx context.Context) error {
 	if err := st.pair.Node(lab.RegionA).Stop(ctx, lab.Fast); err != nil {
 		return err
 	}
-	st.say("%s is down after %.1f s. Its sessions ended with the server's own message.", lab.RegionA, time.Since(st.stopped).Seconds())
+	st.say("%s is down after %.1f s. Its sessions ended with errors on which a pool drops a connection (class 08, 57P01).", lab.RegionA,
+		time.Since(st.stopped).Seconds())
 	s, err := st.await(ctx, "the clients are held", func(s rig.Status) bool { return s.Sessions.Held == st.workers })
 	if err != nil {
 		return err
 	}
 	pause(ctx, st.pause)
-	st.say("%s%s: the pool logged in again and %d clients are held. They wait; no one is refused, no one is", s.State, slash(s.Step), s.Sessions.Held)
-	st.say("sent to the standby, which would answer \"cannot execute INSERT in a read-only transaction\".")
+	st.say("%s%s: the pool logged in again and %d clients are held. They wait; no one is refused, and no one", s.State, slash(s.Step), s.Sessions.Held)
+	st.say("is sent to the standby, which would answer \"cannot execute INSERT in a read-only transaction\".")
 	return ctx.Err()
 }
 
