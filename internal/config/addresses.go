@@ -119,7 +119,7 @@ func checkEndpoint(r *report, path, text string, example int) (endpoint, bool) {
 
 // checkNodes checks the servers, each for itself and all against each other.
 func checkNodes(f *File, r *report) {
-	if len(f.Nodes) == 0 && !r.refused("node") {
+	if len(f.Nodes) == 0 {
 		r.refuse("node", `missing; write one [[node]] with name and address per PostgreSQL server, such as name = "region-a", address = "10.0.0.11:5432"`)
 		return
 	}
@@ -136,7 +136,7 @@ func checkNodes(f *File, r *report) {
 			}
 		}
 		address := join(at, "address")
-		if n.Address == "" && !r.refused(address) {
+		if n.Address == "" {
 			r.refuse(address, `missing; write the host and port of PostgreSQL, such as address = "10.0.0.11:5432"`)
 			continue
 		}

@@ -12,7 +12,7 @@ func checkClientTLS(f *File, r *report) {
 	switch {
 	case terminates && !hasCert && l.TLS == "require":
 		r.refuse("listen.tls", `"require" needs a certificate: set tls_cert and tls_key in [listen]`)
-	case !terminates && hasCert && !r.refused("listen.tls_cert") && !r.refused("listen.tls_key"):
+	case !terminates && hasCert:
 		r.refuse("listen.tls_cert", `contradicts tls = %q, which uses no certificate of pgtether; remove tls_cert and tls_key, or write tls = "allow" or "require"`, l.TLS)
 	}
 	if l.TLSClientCA != "" && (!terminates || !hasCert) {

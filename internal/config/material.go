@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 )
@@ -137,9 +138,13 @@ func readSecret(r *report, path, file string, most int64) ([]byte, bool) {
 	return data, true
 }
 
-// readBounded reads a regular file of a bounded size.
+// pipePatience bounds the wait for what is not a file: a pipe that nobody writes to must not stop a start, nor every later reload.
+const pipePatience = 5 * time.Second
+
+// readBounded reads a file, or a pipe that somebody writes to, of a bounded size.
 func readBounded(file string, most int64) ([]byte, fs.FileInfo, error) {
-	handle, err := os.Open(file)
+	// Without O_NONBLOCK the opening of a pipe waits for a writer, with no way to end the wait.
+	handle, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,6 +156,8 @@ func readBounded(file string, most int64) ([]byte, fs.FileInfo, error) {
 	if info.IsDir() {
 		return nil, nil, &ValueError{file, "a file but a folder"}
 	}
+	// Ordinary files know no deadline and need none.
+	_ = handle.SetReadDeadline(time.Now().Add(pipePatience))
 	data, err := io.ReadAll(io.LimitReader(handle, most+1))
 	if err != nil {
 		return nil, nil, err

@@ -82,8 +82,16 @@ type report struct {
 }
 
 // refuse records a problem at the place of a key, or of the nearest table around it that the file has. The path may hold indices
-// ("node[1].address").
+// ("node[1].address"). Only the first problem of a key is kept: what follows from a wrong value would only hide it.
 func (r *report) refuse(path, format string, args ...any) *Problem {
+	if r.refused(path) {
+		return &Problem{}
+	}
+	return r.add(path, format, args...)
+}
+
+// add records a problem beside others of the same key.
+func (r *report) add(path, format string, args ...any) *Problem {
 	p := &Problem{File: r.file, Line: r.lines.near(path), Key: withoutIndices(path), Text: fmt.Sprintf(format, args...)}
 	r.problems = append(r.problems, p)
 	return p

@@ -195,3 +195,26 @@ func TestEveryKeyIsEitherReloadableOrSaysWhyNot(t *testing.T) {
 		}
 	}
 }
+
+func TestAHolderOfTheRealSystemReloads(t *testing.T) {
+	path := write(t, "pgtether.toml", valid)
+	first, warnings, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range warnings {
+		if !strings.HasPrefix(w.String(), path+":") || w.Key == "" || w.Text == "" {
+			t.Errorf("warning %q", w)
+		}
+	}
+	before := time.Now()
+	var told []time.Time
+	h := NewHolder(path, first, func(_ bool, at time.Time) { told = append(told, at) })
+	changes, _, err := h.Reload(accept)
+	if err != nil || len(changes) != 0 || h.Current() == first {
+		t.Errorf("changes %v, %v", changes, err)
+	}
+	if len(told) != 2 || told[0].Before(before) || told[1].Before(told[0]) {
+		t.Errorf("told at %v", told)
+	}
+}

@@ -13,7 +13,7 @@ func validate(f *File, r *report) {
 	checkTags(f, r)
 	refuseUnbuilt(f, r)
 	checkName(r, "cluster.name", f.Cluster.Name, "the cluster")
-	if f.State.Dir == "" && !r.refused("state.dir") {
+	if f.State.Dir == "" {
 		r.refuse("state.dir", "is empty; name a folder that survives a restart")
 	}
 	checkListeners(f, r)
@@ -85,7 +85,6 @@ func checkName(r *report, path, name, whose string) {
 		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.'
 	}
 	switch {
-	case r.refused(path):
 	case name == "":
 		r.refuse(path, "%s needs a name: 1 to %d letters, digits, '-', '_' or '.'", whose, maxNameLength)
 	case len(name) > maxNameLength || strings.ContainsFunc(name, func(c rune) bool { return !fits(c) }):
@@ -95,10 +94,10 @@ func checkName(r *report, path, name, whose string) {
 
 // checkProbe checks who asks the nodes.
 func checkProbe(f *File, r *report) {
-	if f.Probe.User == "" && !r.refused("probe.user") {
+	if f.Probe.User == "" {
 		r.refuse("probe.user", `missing; it names the role that configs/sql/probe-role.sql creates: write user = "pgtether" in [probe]`)
 	}
-	if f.Probe.Database == "" && !r.refused("probe.database") {
+	if f.Probe.Database == "" {
 		r.refuse("probe.database", `is empty; write the database in which configs/sql/probe-role.sql was run, such as "postgres"`)
 	}
 }
@@ -160,7 +159,7 @@ func checkAuth(f *File, r *report) {
 		r.refuse("auth.scram", `"proxy" needs the roles' verifiers: set verifier_file, or verifier_lookup with configs/sql/verifier-lookup.sql`)
 	case a.VerifierFile != "" && a.VerifierLookup != "":
 		r.refuse("auth.verifier_lookup", "contradicts auth.verifier_file: one of the two says where verifiers come from; remove the other")
-	case a.VerifierLookup != "" && !qualifiedFunction.MatchString(a.VerifierLookup) && !r.refused("auth.verifier_lookup"):
+	case a.VerifierLookup != "" && !qualifiedFunction.MatchString(a.VerifierLookup):
 		r.refuse("auth.verifier_lookup", `%s is not the name of a function with its schema, such as "pgtether.scram_verifier"`, quote(a.VerifierLookup))
 	}
 }

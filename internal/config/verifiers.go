@@ -4,11 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
 // verifierPrefix begins a SCRAM verifier as pg_authid.rolpassword has it.
 const verifierPrefix = "SCRAM-SHA-256$"
+
+// verifierForm is SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>; the keys are 32 bytes in base64. One that was cut short when it was
+// copied is found here and not at the first login.
+var verifierForm = regexp.MustCompile(`^SCRAM-SHA-256\$[1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$`)
 
 // parseVerifiers reads auth.verifier_file: one role per line, "role" "SCRAM-SHA-256$...", in double quotes, as in PgBouncer's auth_file; a quote
 // inside is doubled. Empty lines and lines that begin with ; or # say nothing. What is wrong is reported with the line of that file; a verifier is
@@ -28,17 +33,17 @@ func parseVerifiers(r *report, file string, data []byte) map[string]Secret {
 		role, verifier, err := parseVerifierLine(line)
 		switch _, twice := found[role]; {
 		case err != nil:
-			r.refuse(path, "%q line %d: %s", file, n, err.Error())
+			r.add(path, "%q line %d: %s", file, n, err.Error())
 		case twice:
-			r.refuse(path, "%q line %d: the role %s is there twice", file, n, quote(role))
+			r.add(path, "%q line %d: the role %s is there twice", file, n, quote(role))
 		default:
 			found[role] = verifier
 		}
 	}
 	if err := lines.Err(); err != nil {
-		r.refuse(path, "%q line %d: a line is longer than %s", file, n+1, Size(maxSecretFile))
+		r.add(path, "%q line %d: a line is longer than %s", file, n+1, Size(maxSecretFile))
 	}
-	if len(found) == 0 && !r.refused(path) {
+	if len(found) == 0 {
 		r.refuse(path, `%q holds no role; write one line per role: "keycloak" "SCRAM-SHA-256$..." (from pg_authid.rolpassword)`, file)
 	}
 	return found
@@ -58,6 +63,9 @@ func parseVerifierLine(line string) (string, Secret, error) {
 	}
 	if !strings.HasPrefix(verifier, verifierPrefix) {
 		return "", Secret{}, fmt.Errorf("the role %s has no SCRAM-SHA-256 verifier: %w", quote(role), errVerifierLine)
+	}
+	if !verifierForm.MatchString(verifier) {
+		return "", Secret{}, fmt.Errorf("the verifier of the role %s is damaged; copy it again from pg_authid.rolpassword", quote(role))
 	}
 	return role, NewSecret(verifier), nil
 }
