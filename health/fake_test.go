@@ -64,10 +64,11 @@ func newFake(t *testing.T, steps ...step) *fake {
 }
 
 func (f *fake) serve(c *fakeConn, steps []step) {
-	defer c.Close()
+	raw := c.Conn // a step may put TLS over it
+	defer raw.Close()
 	go func() {
 		<-c.closing
-		c.Close()
+		raw.Close()
 	}()
 	for _, do := range steps {
 		if err := do(c); err != nil {

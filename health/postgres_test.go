@@ -391,23 +391,3 @@ func exhaust(t *testing.T, ctx context.Context, n *lab.Node) (release func()) {
 	t.Fatal("connections without end")
 	return nil
 }
-
-func TestCrashRecoveryIsAliveAndNotServing(t *testing.T) {
-	ctx, l := startLab(t, lab.Options{Single: true})
-	a, target, p := l.Node(lab.RegionA), labTarget(l, lab.RegionA), newProber(t)
-	for attempt := 1; ; attempt++ {
-		probeUntil(ctx, t, p, target, "the server", func(o decision.Observation) bool { return o.Fresh.Evidence == decision.Answers })
-		must(t, a.Kill9Child("checkpointer"))
-		o := probeUntil(ctx, t, newProber(t), target, "recovery", func(o decision.Observation) bool {
-			return o.Fresh.SQLState == "57P03" || attempt%2 == 0 && o.Fresh.Evidence == decision.Answers
-		})
-		if o.Fresh.SQLState == "57P03" {
-			same(t, "fresh", o.Fresh.Evidence, decision.Alive)
-			same(t, "role", o.Role, decision.RoleUnknown)
-			return
-		}
-		if attempt == 50 {
-			t.Fatal("recovery was never seen")
-		}
-	}
-}

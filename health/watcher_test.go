@@ -21,11 +21,10 @@ import (
 	"github.com/pgtether/pgtether/internal/metrics"
 )
 
-// stage runs a watcher on synthetic time with a probe that takes a while, and notes when rounds began.
+// stage runs a watcher on synthetic time and notes when rounds began. They take no time unless told otherwise.
 type stage struct {
 	*Watcher
 	start time.Time
-	took  time.Duration
 	stop  context.CancelFunc
 	ended chan error
 
@@ -35,7 +34,7 @@ type stage struct {
 	running   atomic.Int32
 }
 
-func newStage(t *testing.T, cfg WatcherConfig) *stage {
+func newStage(t *testing.T, cfg WatcherConfig, took ...time.Duration) *stage {
 	t.Helper()
 	s := &stage{start: time.Now(), ended: make(chan error, 1)}
 	if cfg.Interval == 0 {
@@ -58,7 +57,9 @@ func newStage(t *testing.T, cfg WatcherConfig) *stage {
 		if probe != nil {
 			return probe(ctx)
 		}
-		time.Sleep(s.took)
+		if len(took) > 0 {
+			time.Sleep(took[0])
+		}
 		return decision.Observation{Took: time.Duration(n)} // the number of the round
 	}
 	deliver := cfg.Deliver
@@ -104,8 +105,7 @@ const ms = time.Millisecond
 
 func TestRoundsBeginAtOnceAndThenEveryInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, WatcherConfig{})
-		s.took = 10 * ms
+		s := newStage(t, WatcherConfig{}, 10*ms)
 		s.at(3500 * ms)
 		s.wantRounds(t, 0, 1000*ms, 2000*ms, 3000*ms)
 		s.end(t)
@@ -137,8 +137,7 @@ func TestTheDefaultJitterStaysWithinTheInterval(t *testing.T) {
 
 func TestALongRoundDelaysTheNextAndIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, WatcherConfig{})
-		s.took = 3500 * ms
+		s := newStage(t, WatcherConfig{}, 3500*ms)
 		s.at(8 * time.Second)
 		s.wantRounds(t, 0, 3500*ms, 7000*ms)
 		s.end(t)
@@ -167,8 +166,7 @@ func TestKicksAreOneRoundAtOnce(t *testing.T) {
 
 func TestAKickDuringARoundAsksForAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, WatcherConfig{})
-		s.took = 200 * ms
+		s := newStage(t, WatcherConfig{}, 200*ms)
 		s.at(100 * ms)
 		s.Kick()
 		s.at(500 * ms)
@@ -222,8 +220,7 @@ func TestAnIntervalHasAFloor(t *testing.T) {
 
 func TestAskNowWaitsForARoundThatBeganAfterTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, WatcherConfig{})
-		s.took = 300 * ms
+		s := newStage(t, WatcherConfig{}, 300*ms)
 		s.at(100 * ms) // in the middle of round 1
 		o, err := s.AskNow(t.Context())
 		if err != nil || o.Took != 2 {
@@ -276,8 +273,7 @@ func TestAskNowIsNotHeldUpByADelivery(t *testing.T) {
 
 func TestAskNowEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, WatcherConfig{})
-		s.took = time.Minute
+		s := newStage(t, WatcherConfig{}, time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := s.AskNow(ctx); !errors.Is(err, context.DeadlineExceeded) {

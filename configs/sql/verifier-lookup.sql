@@ -26,8 +26,9 @@
 SELECT pg_catalog.pg_is_in_recovery() AS on_standby,
        pg_catalog.current_setting('is_superuser') <> 'on' AS not_superuser,
        NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = :'role') AS no_such_role,
-       EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner
-                WHERE n.nspname = 'pgtether' AND NOT o.rolsuper) AS foreign_schema
+       EXISTS (SELECT FROM pg_catalog.pg_namespace n, pg_catalog.pg_roles o
+                WHERE n.nspname = 'pgtether' AND NOT o.rolsuper
+                  AND (o.oid = n.nspowner OR pg_catalog.has_schema_privilege(o.oid, n.oid, 'CREATE'))) AS foreign_schema
 \gset
 \if :on_standby
   DO $$BEGIN RAISE EXCEPTION 'this server is a standby (it is in recovery), where no function can be created'
@@ -42,8 +43,8 @@ SELECT pg_catalog.pg_is_in_recovery() AS on_standby,
     USING HINT = 'Run probe-role.sql first, or name the role with -v role=...'; END$$;
 \endif
 \if :foreign_schema
-  DO $$BEGIN RAISE EXCEPTION 'schema pgtether belongs to a role that is not a superuser, who could replace the function'
-    USING HINT = 'Give the schema to a superuser: ALTER SCHEMA pgtether OWNER TO ...'; END$$;
+  DO $$BEGIN RAISE EXCEPTION 'somebody who is not a superuser owns schema pgtether or may create objects in it, and could put another function in the way'
+    USING HINT = 'ALTER SCHEMA pgtether OWNER TO a superuser, and REVOKE CREATE ON SCHEMA pgtether FROM all others.'; END$$;
 \endif
 
 BEGIN;
