@@ -30,11 +30,13 @@ type Tracker struct {
 	serverWord atomic.Uint64 // settled requests << serverFlagBits | server flags and status
 	broken     atomic.Pointer[FramingError]
 
-	doubt  atomic.Uint64 // in doubt while fewer requests than this are settled
-	inside atomic.Uint64 // the last request with a statement inside a block, as count after it
-	begun  atomic.Uint64 // the last request with a BEGIN, likewise
+	// Places of requests, counted from 1. A request is settled when it is answered or is known never to be.
+	doubt  atomic.Uint64 // in doubt until this one is settled
+	inside atomic.Uint64 // the last with a statement inside a block
+	begun  atomic.Uint64 // the last with a BEGIN
 
-	unsure atomic.Uint64 // unsettled requests up to this one are answered by a bare ReadyForQuery or not at all: see copyEnds
+	failed atomic.Uint64 // the last request answered by an ErrorResponse
+	unsure atomic.Uint64 // unsettled requests up to this one may have been swallowed by a COPY that failed
 
 	copyEnds copyEnds
 	mixed    mixedUnit

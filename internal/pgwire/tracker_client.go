@@ -9,7 +9,8 @@ type clientSide struct {
 	names *namedEnds // nil until needed
 
 	requests uint64 // messages so far that ask for a ReadyForQuery
-	ends     uint64 // the last request that ended a block, as count after it
+	unit     uint64 // place, counted from 1, of the request that the last message which was no Sync belongs to
+	ends     uint64 // place of the last request that ended a block
 	name     uint64 // hash of the name being read
 	replies  uint32 // answers to expect for the extended-protocol messages since the last request
 
@@ -17,9 +18,10 @@ type clientSide struct {
 	named       bool  // the name being read is not empty
 	portalNamed bool  // Bind: so was the portal's
 	blockBegins bool  // the last statement that began or ended a block was a BEGIN
+	beginAlone  bool  // it was a Query that the server cannot skip
 
 	last    lastMessage
-	copyEnd bool // CopyDone or CopyFail came last, but for Flush
+	copyEnd bool // CopyDone or CopyFail came after it
 
 	unnamed effect // of the unnamed statement
 	portal  effect // of the unnamed portal
@@ -169,7 +171,7 @@ func (t *Tracker) clientMessage() {
 		c.parsed()
 		c.extended()
 	case 'B':
-		c.boundTo()
+		t.bound()
 		c.extended()
 	case 'E':
 		t.executes(c.executed())
@@ -177,8 +179,9 @@ func (t *Tracker) clientMessage() {
 	case 'D', 'C':
 		c.extended()
 	case 'H':
-		// A Flush asks for nothing and begins nothing; only one with a body fails, which starts the skip to the next Sync.
-		c.unsynced = c.unsynced || c.frame.length != 4
+		if c.frame.length != 4 { // fails, and the skip to the next Sync begins; a proper one asks for nothing and begins nothing
+			c.extended()
+		}
 	case 'Q':
 		t.executes(c.text.effect())
 		t.simple()
@@ -196,6 +199,7 @@ func (t *Tracker) clientMessage() {
 
 func (c *clientSide) extended() {
 	c.unsynced, c.last, c.copyEnd = true, lastExtended, false
+	c.unit = c.requests + 1
 	c.replies++
 }
 
@@ -204,28 +208,39 @@ func (c *clientSide) extended() {
 func (t *Tracker) simple() {
 	c := &t.client
 	if c.unsynced {
-		t.mixed.put(c.requests, c.replies)
+		t.mixed.put(c.requests, t.serverWord.Load()>>serverFlagBits, c.replies)
 	}
 	c.requests++
+	c.unit = c.requests
 	c.unsynced, c.replies, c.last, c.copyEnd = false, 0, lastSimple, false
 }
 
 func (t *Tracker) sync() {
 	c := &t.client
+	if c.frame.length != 4 { // fails, so that ReadyForQuery is not its only answer
+		c.unit, c.last, c.copyEnd = c.requests+1, lastSimple, false
+	}
 	if c.copyEnd {
 		t.copyEnds.synced()
+		if c.replies == 0 && t.unsure.Load() == c.requests && t.serverWord.Load()>>serverFlagBits < c.requests {
+			t.unsure.Store(c.requests + 1) // behind Syncs that may have been swallowed, it cannot be told from them
+		}
 	}
 	t.mixed.sync(c.requests)
 	c.requests++
-	c.unsynced, c.replies, c.copyEnd = false, 0, false
+	c.unsynced, c.replies = false, 0
 }
 
 func (t *Tracker) endCopy() {
 	c := &t.client
-	t.copyEnds.put(c.requests, c.last == lastExtended)
+	extended := c.last == lastExtended
+	before := c.requests - c.unit
+	if extended {
+		before++
+		c.unsynced = true // a Sync between Execute and CopyDone was swallowed, so the server waits for another one
+	}
+	t.copyEnds.put(newCopyEnd(c.unit, before, extended))
 	c.copyEnd = true
-	// A Sync between Execute and CopyDone was swallowed, so the server waits for another one.
-	c.unsynced = c.unsynced || c.last == lastExtended
 }
 
 // parsed takes note of what a Parse prepares.
@@ -237,18 +252,20 @@ func (c *clientSide) parsed() {
 	case !c.named: // never skipped, and the old statement goes even if the new one is wrong (exec_parse_message)
 		c.unnamed = e
 	case c.names != nil:
-		c.names.parsed(c.name, e)
+		c.names.parsed(c.name, c.requests+1, e)
 	case e != effectOther && e != effectNone:
 		c.names = &namedEnds{}
-		c.names.parsed(c.name, e)
+		c.names.parsed(c.name, c.requests+1, e)
 	}
 }
 
-// boundTo takes note of what a portal will execute.
-func (c *clientSide) boundTo() {
+// bound takes note of what a portal will execute.
+func (t *Tracker) bound() {
+	c := &t.client
 	e := c.unnamed
 	if c.named {
-		e = c.names.lookup(c.name)
+		settled := t.serverWord.Load() >> serverFlagBits
+		e = c.names.lookup(c.name, c.requests+1, settled, t.failed.Load())
 	}
 	if !c.portalNamed {
 		c.portal = e
@@ -276,7 +293,7 @@ func (t *Tracker) executes(e effect) {
 	switch e {
 	case effectNone:
 	case effectBegin:
-		c.blockBegins = true
+		c.blockBegins, c.beginAlone = true, c.frame.typ == 'Q' && !c.unsynced
 		t.begun.Store(request)
 	case effectRollback:
 		c.blockBegins, c.ends = false, request
@@ -293,13 +310,14 @@ func (t *Tracker) executes(e effect) {
 }
 
 // insideBlock reports whether the next statement will find a block open, as far as the statements that are still unanswered tell, and the
-// last ReadyForQuery where they do not.
+// last ReadyForQuery where they do not. A BEGIN that an error before it may skip is trusted only as long as that error would skip the next
+// statement too: up to its own Sync.
 func (t *Tracker) insideBlock() bool {
 	server := t.serverWord.Load()
 	settled := server >> serverFlagBits
 	if t.client.blockBegins {
-		if t.begun.Load() > settled {
-			return true
+		if begun := t.begun.Load(); begun > settled {
+			return t.client.beginAlone || begun == t.client.requests+1
 		}
 	} else if t.client.ends > settled {
 		return false

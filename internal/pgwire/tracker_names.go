@@ -1,20 +1,19 @@
 package pgwire
 
-// maxNamedEnds bounds the remembered names of statements that begin or end transactions. pgjdbc needs one or two: it gives the text COMMIT one
-// name per connection.
+// maxNamedEnds bounds the remembered names of statements that begin or end transactions. pgjdbc needs four: it gives BEGIN, COMMIT and ROLLBACK
+// one name each per connection after some uses.
 const maxNamedEnds = 8
 
 // namedEnds remembers, by a hash of their names, the prepared statements whose effect is not effectOther. It is allocated when the first one is
-// parsed. Nothing is
-// forgotten at Close or at another Parse of the name: either may be skipped by the server after an error.
+// parsed. Nothing is forgotten at Close or at another Parse of the name: either may be skipped by the server after an error.
 type namedEnds struct {
 	used   uint8
-	lost   bool // a commit found no place: any named statement may be one
+	lost   bool // one found no place: any named statement may be it
 	effect [maxNamedEnds]effect
 	name   [maxNamedEnds]uint64
+	parse  [maxNamedEnds]uint64 // place of the request that the Parse belongs to; 0 once it is known to have succeeded
 }
 
-// find returns the place of name, or -1.
 func (n *namedEnds) find(name uint64) int {
 	for i := range int(n.used) {
 		if n.name[i] == name {
@@ -24,30 +23,41 @@ func (n *namedEnds) find(name uint64) int {
 	return -1
 }
 
-// lookup returns the effect of executing the statement name.
-func (n *namedEnds) lookup(name uint64) effect {
+// lookup returns the effect of executing the statement name in the given request. Requests up to settled are answered, the last that failed is
+// failed.
+func (n *namedEnds) lookup(name, request, settled, failed uint64) effect {
 	if n == nil {
 		return effectOther
 	}
-	if i := n.find(name); i >= 0 {
-		return n.effect[i]
+	i := n.find(name)
+	if i < 0 {
+		if n.lost {
+			return effectCommit
+		}
+		return effectOther
 	}
-	if n.lost {
-		return effectCommit
+	switch parse := n.parse[i]; {
+	case parse == 0 || parse == request: // where the Parse fails, what is behind it in the same request is skipped
+	case parse > settled:
+		return n.effect[i].or(effectOther) // the name may still stand for an older statement
+	case failed < parse:
+		n.parse[i] = 0
+	default:
+		n.effect[i], n.parse[i] = n.effect[i].or(effectOther), 0
 	}
-	return effectOther
+	return n.effect[i]
 }
 
 // parsed notes that name may from now on stand for a statement of effect e. It may keep its old meaning, if the Parse fails: of two meanings
 // the more doubtful one stays.
-func (n *namedEnds) parsed(name uint64, e effect) {
+func (n *namedEnds) parsed(name, request uint64, e effect) {
 	i := n.find(name)
 	switch {
 	case i >= 0:
 		n.effect[i] = n.effect[i].or(e)
 	case e == effectOther || e == effectNone:
 	case int(n.used) < maxNamedEnds:
-		n.name[n.used], n.effect[n.used] = name, e
+		n.name[n.used], n.effect[n.used], n.parse[n.used] = name, e, request
 		n.used++
 	case e != effectBegin: // a BEGIN that is not remembered is merely not trusted to open a block
 		n.lost = true

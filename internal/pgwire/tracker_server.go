@@ -4,19 +4,21 @@ package pgwire
 type serverSide struct {
 	frame frame
 
-	settled uint64 // requests that have been answered or will not be
-	replies uint64 // to extended-protocol messages, since the last ReadyForQuery
-	copied  copyEnd
+	settled  uint64 // requests that have been answered or never will be
+	answered uint64 // if a COPY FROM STDIN has succeeded: the request that the next ReadyForQuery answers
+	replies  uint32 // to extended-protocol messages, since the last ReadyForQuery
+	failedAt uint32 // replies before the first ErrorResponse since then
 
 	status    uint8 // of the last ReadyForQuery
 	body      byte  // first byte of the message's body
 	answering bool  // an answer has begun since the last ReadyForQuery
 	failed    bool  // it holds an ErrorResponse
-	skipping  bool  // which makes the server skip to the next Sync
 	copyIn    bool  // the server reads CopyData
-	copyDone  bool  // a COPY FROM STDIN has succeeded: copied is its end
-	copyFail  bool  // one has failed
+	copyFail  bool  // a COPY FROM STDIN has failed
 }
+
+// current is the place of the request that the server is at work on.
+func (s *serverSide) current() uint64 { return max(s.settled+1, s.answered) }
 
 // Server accounts bytes that are about to be relayed from server to client, up to pass. With stop, b[pass:] begins with an ErrorResponse or
 // NoticeResponse that answers nothing: the session was idle. What such a message means (a server on its way down, or an administrator who ends
@@ -115,8 +117,7 @@ func (t *Tracker) serverMessage() {
 	}
 	if !s.answering {
 		s.answering = true
-		// Answers come in order, so what could have been answered by a ReadyForQuery alone was swallowed.
-		s.settled = max(s.settled, t.unsure.Load())
+		s.settled = max(s.settled, t.unsure.Load()) // what is unsure is not answered like this: it was swallowed
 	}
 	switch s.frame.typ {
 	case '1', '2', '3', 'n', 'T', 's', 'I': // the answers to Parse, Bind, Close, Describe (either), Execute (suspended, empty)
@@ -130,25 +131,24 @@ func (t *Tracker) serverMessage() {
 	case 'G':
 		s.copyIn = true
 	case 'E':
-		t.serverError()
+		s.serverError()
 	}
 }
 
 // serverError accounts an ErrorResponse within an answer.
-func (t *Tracker) serverError() {
-	s := &t.server
-	s.failed = true
+func (s *serverSide) serverError() {
 	if s.copyIn {
 		s.copyIn, s.copyFail = false, true
-	} else if t.mixed.fails(s.settled, s.replies) {
-		s.skipping = true
+	}
+	if !s.failed {
+		s.failed, s.failedAt = true, s.replies
 	}
 }
 
 func (t *Tracker) copySucceeded() {
 	s := &t.server
-	if end, ok := t.copyEnds.next(s.settled); ok {
-		s.copied, s.copyDone = end, true
+	if end, ok := t.copyEnds.next(s.current()); ok {
+		s.answered = end.answered()
 	}
 }
 
@@ -171,39 +171,29 @@ func (t *Tracker) ready() {
 		t.serverBroken(ErrUnexpectedReady)
 		return
 	}
-	s.status, s.replies = status, 0
-	s.answering, s.failed, s.skipping, s.copyIn, s.copyDone, s.copyFail = false, false, false, false, false, false
+	if s.failed {
+		t.failed.Store(s.settled)
+	}
+	s.status, s.replies, s.answered = status, 0, 0
+	s.answering, s.failed, s.copyIn, s.copyFail = false, false, false, false
 }
 
 // settle finds which of the unsettled requests a ReadyForQuery answers, and leaves those up to it behind. It is false if that one has not been
 // sent.
 func (t *Tracker) settle(requests uint64) bool {
 	s := &t.server
-	answered := s.settled + 1 // as count after it
-	switch {
-	case s.skipping:
+	answered := s.current()
+	if s.failed && t.mixed.fails(s.settled+1, s.failedAt) {
 		answered = t.mixed.synced.Load()
-	case s.copyDone && s.copied.extended:
-		answered = max(s.settled, s.copied.requests) + 1
-	case s.copyDone:
-		answered = max(answered, s.copied.requests)
 	}
 	if answered <= s.settled || answered > requests {
 		return false
 	}
 	if s.copyFail {
-		if end, ok := t.copyEnds.next(s.settled); ok {
-			t.unsure.Store(max(t.unsure.Load(), min(end.unsure(), requests)))
+		if end, ok := t.copyEnds.next(s.current()); ok {
+			t.unsure.Store(min(end.unsure(), requests))
 		}
 	}
 	s.settled = answered
 	return true
-}
-
-// unsure returns up to which request a COPY that failed leaves open whether it was swallowed.
-func (c copyEnd) unsure() uint64 {
-	if c.extended && c.synced {
-		return c.requests + 1 // the Sync that follows answers the failed Execute, or one before the CopyDone does
-	}
-	return c.requests
 }
