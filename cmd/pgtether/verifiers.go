@@ -26,7 +26,8 @@ type verifiers struct {
 	writer func() (health.Target, bool)
 }
 
-// lookup returns the role's verifier; false means that the role has none and cannot log in.
+// lookup returns the role's verifier; false means that the role has none and cannot log in. A password that is not stored for SCRAM is none: as at
+// PostgreSQL itself, a client must not learn from the answer which roles exist.
 func (v *verifiers) lookup(ctx context.Context, role string) (scram.Verifier, bool, error) {
 	file := v.holder.Current()
 	secret, ok := file.Verifier(role)
@@ -42,7 +43,8 @@ func (v *verifiers) lookup(ctx context.Context, role string) (scram.Verifier, bo
 	}
 	parsed, err := scram.ParseVerifier(text)
 	if err != nil {
-		return scram.Verifier{}, false, fmt.Errorf("verifier of role %q: %w", role, err)
+		v.log.Warn("the stored password of a role is no SCRAM verifier", "user", role, "err", err)
+		return scram.Verifier{}, false, nil
 	}
 	return parsed, true, nil
 }
