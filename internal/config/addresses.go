@@ -43,7 +43,8 @@ func parseEndpoint(text string, example int) (endpoint, error) {
 		return wrong("a host and a port: the port must be a number from 1 to 65535")
 	}
 	e := endpoint{host: host, port: uint16(n)}
-	if ip, err := netip.ParseAddr(host); err == nil {
+	// The standard library takes anything for the zone of an IPv6 address; an interface has a plain name.
+	if ip, err := netip.ParseAddr(host); err == nil && (ip.Zone() == "" || isHostname(ip.Zone())) {
 		e.ip = ip.Unmap()
 	} else if host != "" && !isHostname(host) {
 		return wrong("a host and a port: %s is neither an IP address nor a host name", quote(host))
