@@ -96,7 +96,9 @@ func (pg *fakePG) count() int {
 	return len(pg.conns)
 }
 
-func (pg *fakePG) route(epoch uint64) Route { return Route{Epoch: epoch, Node: "region-a", Address: pg.addr} }
+func (pg *fakePG) route(epoch uint64) Route {
+	return Route{Epoch: epoch, Node: "region-a", Address: pg.addr}
+}
 
 // accept reads the startup packet; false means that the connection is over (a cancel request, or the peer went away).
 func (c *fakeConn) accept() bool {

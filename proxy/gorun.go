@@ -274,7 +274,7 @@ func (r *goRun) takeTurn() {
 func (r *goRun) clientEnded(err error) {
 	switch {
 	case isTimeout(err):
-		r.end(result{end: endClientLost, err: err}) // does nothing when the direction was woken because the pair is over
+		r.woken(err)
 	case errors.Is(err, io.EOF):
 		r.halfClose()
 	default:
@@ -282,12 +282,23 @@ func (r *goRun) clientEnded(err error) {
 	}
 }
 
+// woken is what follows when the direction was woken from reading: nothing if the pair is over or parked, else its owner gave the client up.
+func (r *goRun) woken(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stopped {
+		r.endLocked(result{end: endClientLost, err: err})
+	}
+}
+
 // halfClose passes the client's end of file on. What the server still owes is delivered; meanwhile it is noticed when the client closes the other
 // direction too.
 func (r *goRun) halfClose() {
-	closeWrite(r.pair.backend)
 	r.mu.Lock()
 	r.halfClosed = true
+	r.mu.Unlock()
+	closeWrite(r.pair.backend)
+	r.mu.Lock()
 	r.lingerLocked()
 	r.mu.Unlock()
 	if err := awaitReset(r.pair.clientRaw); err != nil && !isTimeout(err) {

@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// limiterKeysMax bounds the keys a limiter remembers: they come from the network.
+// limiterKeysMax bounds the keys of each generation that a limiter remembers: they come from the network.
 const limiterKeysMax = 4096
 
-// limiter allows each key so many events at once and so many per second after that.
+// limiter allows each key so many events at once and so many per second after that. It forgets keys a generation at a time: one that was not seen
+// while limiterKeysMax others came may have its burst again.
 type limiter[K comparable] struct {
 	perSecond, burst float64
 
-	mu   sync.Mutex
-	keys map[K]bucket
+	mu          sync.Mutex
+	young, aged map[K]bucket
 }
 
 // bucket is what a key had left at a moment.
@@ -23,7 +24,7 @@ type bucket struct {
 }
 
 func newLimiter[K comparable](perSecond, burst float64) *limiter[K] {
-	return &limiter[K]{perSecond: perSecond, burst: burst, keys: map[K]bucket{}}
+	return &limiter[K]{perSecond: perSecond, burst: burst, young: map[K]bucket{}}
 }
 
 // allow reports whether the key may have one more event now.
@@ -31,37 +32,20 @@ func (l *limiter[K]) allow(key K) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	b, known := l.keys[key]
+	b, known := l.young[key]
 	if !known {
-		if len(l.keys) >= limiterKeysMax {
-			l.forgetLocked(now)
+		if len(l.young) >= limiterKeysMax {
+			l.young, l.aged = map[K]bucket{}, l.young
 		}
-		b = bucket{left: l.burst, at: now}
+		if b, known = l.aged[key]; !known {
+			b = bucket{left: l.burst, at: now}
+		}
 	}
-	b.left, b.at = l.leftLocked(b, now), now
+	b.left, b.at = min(l.burst, b.left+now.Sub(b.at).Seconds()*l.perSecond), now
 	allowed := b.left >= 1
 	if allowed {
 		b.left--
 	}
-	l.keys[key] = b
+	l.young[key] = b
 	return allowed
-}
-
-func (l *limiter[K]) leftLocked(b bucket, now time.Time) float64 {
-	return min(l.burst, b.left+now.Sub(b.at).Seconds()*l.perSecond)
-}
-
-// forgetLocked makes room: first those that have all of their allowance back, then any.
-func (l *limiter[K]) forgetLocked(now time.Time) {
-	for k, b := range l.keys {
-		if l.leftLocked(b, now) >= l.burst {
-			delete(l.keys, k)
-		}
-	}
-	for k := range l.keys {
-		if len(l.keys) < limiterKeysMax {
-			return
-		}
-		delete(l.keys, k)
-	}
 }
