@@ -51,6 +51,8 @@ type inquiry struct {
 	// noCandidate says why candidate is nil.
 	noCandidate string
 	loss        loss
+	// quiet asks for verdicts only.
+	quiet bool
 }
 
 // rules is the table of criteria, in the order in which they are shown.
@@ -132,7 +134,7 @@ func (e *Engine) ask(event ChangeEvent, asked bool, to string) *inquiry {
 		received = e.receivedBy(q.candidate)
 	}
 	q.loss = e.lossAt(name, received)
-	if st, _ := e.standing(e.rec.Writer, q.writer); event == EventSwitchover && q.writer != nil && st == standProven {
+	if st := e.standing(e.rec.Writer, q.writer); event == EventSwitchover && q.writer != nil && st == standProven {
 		q.loss = loss{lossless: LosslessProven, bytes: Some(uint64(0)), why: "the old writer is stopped and its end replayed before the promotion"}
 	}
 	return q
@@ -195,7 +197,7 @@ func (e *Engine) candidate(to string) (*view, string) {
 
 // standbyLacks names the criteria about the standby that a node does not pass; empty when it could take over.
 func (e *Engine) standbyLacks(v *view) string {
-	q := &inquiry{e: e, event: EventNone, writer: e.writerView(), candidate: v}
+	q := &inquiry{e: e, event: EventNone, writer: e.writerView(), candidate: v, quiet: true}
 	var names []string
 	for _, c := range q.judge(aboutStandby) {
 		if c.Verdict != Pass {
@@ -224,14 +226,18 @@ func (e *Engine) rejoining() (follows, caughtUp bool) {
 	r := v.obs.Receiver.V
 	onIt := v.obs.Timeline == Some(w.Timeline)
 	follows = onIt || r.Running && r.Timeline == Some(w.Timeline)
-	q := &inquiry{e: e, writer: e.writerView(), candidate: v}
+	q := &inquiry{e: e, writer: e.writerView(), candidate: v, quiet: true}
 	caughtUp = onIt && r.Running && r.Status == receiverStreaming && replayCaughtUp(q).Verdict == Pass && lagWithinLimit(q).Verdict == Pass
 	return follows, caughtUp
 }
 
 // of returns a criterion about a node with the age of what is known about it.
 func (q *inquiry) of(v *view, verdict Verdict, format string, args ...any) Criterion {
-	c := Criterion{Verdict: verdict, Explanation: fmt.Sprintf(format, args...)}
+	c := Criterion{Verdict: verdict}
+	if q.quiet {
+		return c
+	}
+	c.Explanation = fmt.Sprintf(format, args...)
 	if v != nil {
 		c.Node, c.Age = v.node.Name, q.e.age(v)
 	}

@@ -22,7 +22,7 @@ func standbyHealthy(q *inquiry) Criterion {
 	}
 	name := v.node.Name
 	var c Criterion
-	st, _ := e.standing(e.rec.Writer, q.writer)
+	st := e.standing(e.rec.Writer, q.writer)
 	r, known := v.obs.Receiver.Get()
 	switch cl := e.class(v); {
 	case cl == classUnknown:
@@ -167,7 +167,7 @@ func lagWithinLimit(q *inquiry) Criterion {
 	received, ok := v.obs.ReceivedLSN.Get()
 	k, seen := e.lastKnown.Get()
 	limit := sizeText(e.cfg.MaxLagBytes)
-	st, _ := e.standing(e.rec.Writer, q.writer)
+	st := e.standing(e.rec.Writer, q.writer)
 	living := (st == standProven || st == standServing) && q.event != EventPrimaryDead
 	switch {
 	case !ok:

@@ -146,6 +146,9 @@ func (e *Engine) Step(ev Event) []Action {
 // settle walks the table until no row applies, then asks for what the new state needs.
 func (e *Engine) settle() {
 	e.noteQuarantines()
+	if e.rec.Next.Known && e.undone(e.rec) {
+		e.rec.Next, e.dirty = Opt[Writer]{}, true
+	}
 	s := e.look()
 	for range 4 * len(transitions) {
 		t := e.row(s)

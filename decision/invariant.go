@@ -32,8 +32,8 @@ func (e *Engine) checkInvariants(epochBefore uint64) {
 			assert(a.Epoch == e.rec.Epoch && a.Node == e.rec.Writer.Node && a.Address == e.rec.Writer.Address, "open names %d %s, the record %d %s", a.Epoch,
 				a.Node, e.rec.Epoch, e.rec.Writer.Node)
 			assert(a.Epoch > e.cutDone, "epoch %d is opened after it was cut", a.Epoch)
-			st, why := e.standing(e.rec.Writer, e.writerView())
-			assert(st == standProven || st == standServing, "epoch %d is opened on a writer that is not proven: %s", a.Epoch, why)
+			st := e.standing(e.rec.Writer, e.writerView())
+			assert(st == standProven || st == standServing, "epoch %d is opened on a writer that is %s", a.Epoch, st)
 		case Cut:
 			assert(e.cutNoted == a.Epoch, "epoch %d is cut without a note before it", a.Epoch)
 			assert(e.rec.Phase == PhaseDrain && a.Epoch == e.rec.Epoch, "cut of %d while epoch %d is %s", a.Epoch, e.rec.Epoch, e.rec.Phase)

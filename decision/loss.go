@@ -30,7 +30,7 @@ func (e *Engine) remember(v *view) {
 		return
 	}
 	pos, ok := v.obs.CurrentLSN.Get()
-	if st, _ := e.standing(e.rec.Writer, v); st != standProven || !ok {
+	if st := e.standing(e.rec.Writer, v); st != standProven || !ok {
 		return
 	}
 	k := LastKnown{Epoch: e.rec.Epoch, Node: v.node.Name, LSN: pos, At: Some(v.obs.Began), Rate: e.writeRate(v), Settings: v.settings}

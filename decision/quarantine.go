@@ -93,7 +93,7 @@ func (e *Engine) quarantineOfPrimary(v *view, w Writer) string {
 		return "it answers as primary, but " + why
 	}
 	wv := e.writerView()
-	st, _ := e.standing(w, wv)
+	st := e.standing(w, wv)
 	if ok, why := e.mayFollow(w, v, st, e.failureStable(wv)); !ok {
 		return why
 	}

@@ -22,21 +22,22 @@ type sight struct {
 	unready                  string
 	// drain: the open epoch must end.
 	drain bool
-	// successor is the index of the descendant that is followed, -1 for none.
-	successor int
+	// successor is the index of the descendant that is followed, -1 for none; left is one for which the epoch's timeline was left, followed
+	// or not.
+	successor, left int
 	// adopt is the index of the node that the next epoch may name now, -1 for none.
 	adopt int
 }
 
 // look adds the facts up.
 func (e *Engine) look() *sight {
-	s := &sight{state: e.state, successor: -1, adopt: -1, previous: e.rec.Previous != "", opened: e.rec.Phase == PhaseOpen && e.opened == e.rec.Epoch}
+	s := &sight{state: e.state, successor: -1, left: -1, adopt: -1, previous: e.rec.Previous != "", opened: e.rec.Phase == PhaseOpen && e.opened == e.rec.Epoch}
 	rec := e.rec
 	if e.pending.Known && e.pending.V.turns {
 		rec = e.pending.V.rec
 	}
 	if rec.Phase != PhaseNone {
-		s.standing, s.message = e.standing(rec.Writer, e.viewOf(rec.Writer.Node))
+		s.standing, s.message = e.standing(rec.Writer, e.viewOf(rec.Writer.Node)), e.standingText(rec.Writer, e.viewOf(rec.Writer.Node))
 		s.stable = e.failureStable(e.viewOf(rec.Writer.Node))
 	}
 	switch {
@@ -243,6 +244,7 @@ func (e *Engine) lookForSuccessor(s *sight, rec Record) bool {
 		return false
 	}
 	v := &e.views[follow[0]]
+	s.left = follow[0]
 	switch {
 	case len(follow) > 1:
 		s.situation = sitConflict
@@ -288,17 +290,17 @@ func (e *Engine) oldWriterStands(rec Record, next *view) string {
 	}
 	name := v.node.Name
 	asked := e.successorSince.Known && v.obs.Began >= e.successorSince.V
-	switch c := e.class(v); c {
-	case classUnknown:
+	switch c := e.class(v); {
+	case c == classUnknown && (!e.fresh(v) || !v.muteSince.Known):
 		return "nothing fresh is known of " + name
-	case classPrimary:
+	case c == classPrimary:
 		if v.obs.SystemID.Known && v.obs.SystemID.V != rec.Writer.SystemID {
 			return "" // another system answers there now
 		}
 		return name + " still answers as primary"
-	case classBlind, classBusy:
+	case c == classBlind || c == classBusy || c == classUnknown:
 		if d, ok := elapsed(v.muteSince, e.now); !ok || d < e.cfg.StableFor {
-			return fmt.Sprintf("%s lives and does not say what it is, for %s of %s", name, d.Round(time.Millisecond), e.cfg.StableFor)
+			return fmt.Sprintf("%s does not say what it is, for %s of %s", name, d.Round(time.Millisecond), e.cfg.StableFor)
 		}
 		return ""
 	default:

@@ -65,6 +65,9 @@ type server struct {
 	partitioned                          bool // standby cannot reach its upstream
 }
 
+// rowsHit counts the rows of the table that were taken, by the place they lead to and their text.
+var rowsHit = map[string]int{}
+
 var good = Attempt{Evidence: Answers}
 
 func newWorld(cfg Config, rec Record, last Opt[LastKnown]) *world {
@@ -243,6 +246,7 @@ func (w *world) perform(a Action) (next []Event) {
 		}
 	case Note:
 		w.notes = append(w.notes, a)
+		rowsHit[Place{a.To, a.Step}.String()+" "+a.Message]++
 	}
 	if !quiet || w.verbose {
 		w.log(describe(a))

@@ -54,36 +54,58 @@ func (s standing) disproved() bool {
 	return s == standDemoted || s == standOtherSystem || s == standOtherTimeline
 }
 
-// standing judges the node that the epoch names, with the reason in words.
-func (e *Engine) standing(w Writer, v *view) (standing, string) {
+// standing judges the node that the epoch names.
+func (e *Engine) standing(w Writer, v *view) standing {
 	if v == nil {
-		return standUnknown, fmt.Sprintf("%s is not configured", w.Node)
+		return standUnknown
+	}
+	o := &v.obs
+	switch c := e.class(v); {
+	case c == classUnknown:
+		return standUnknown
+	case c == classFailing:
+		return standFailing
+	case c == classStarting:
+		return standStarting
+	case o.SystemID.Known && o.SystemID.V != w.SystemID:
+		return standOtherSystem
+	case c == classStandby:
+		return standDemoted
+	case o.Timeline.Known && (o.Timeline.V != w.Timeline || o.History.Known && w.History.Known && !slices.Equal(o.History.V, w.History.V)):
+		return standOtherTimeline
+	case c == classPrimary && o.SystemID.Known && o.Timeline.Known:
+		return standProven
+	default:
+		return standServing
+	}
+}
+
+// standingText says in words how the node that the epoch names stands.
+func (e *Engine) standingText(w Writer, v *view) string {
+	if v == nil {
+		return fmt.Sprintf("%s is not configured", w.Node)
 	}
 	o, name := &v.obs, v.node.Name
-	switch c := e.class(v); c {
-	case classUnknown:
-		return standUnknown, fmt.Sprintf("nothing fresh is known of %s", name)
-	case classFailing:
-		return standFailing, fmt.Sprintf("every probe of %s fails (%s)", name, detail(*o))
-	case classStarting:
-		return standStarting, fmt.Sprintf("%s starts up or shuts down (%s)", name, detail(*o))
+	switch e.standing(w, v) {
+	case standUnknown:
+		return fmt.Sprintf("nothing fresh is known of %s", name)
+	case standFailing:
+		return fmt.Sprintf("every probe of %s fails (%s)", name, detail(*o))
+	case standStarting:
+		return fmt.Sprintf("%s starts up or shuts down (%s)", name, detail(*o))
+	case standOtherSystem:
+		return fmt.Sprintf("%s has the system identifier %s, the epoch's is %s", name, o.SystemID.V, w.SystemID)
+	case standDemoted:
+		return fmt.Sprintf("%s is in recovery", name)
+	case standOtherTimeline:
+		if o.Timeline.V == w.Timeline {
+			return fmt.Sprintf("timeline %d of %s has another history than the epoch's", w.Timeline, name)
+		}
+		return fmt.Sprintf("%s is on timeline %d, the epoch's is %d", name, o.Timeline.V, w.Timeline)
+	case standProven:
+		return fmt.Sprintf("%s answers as the primary of the epoch", name)
 	default:
-		if id, ok := o.SystemID.Get(); ok && id != w.SystemID {
-			return standOtherSystem, fmt.Sprintf("%s has the system identifier %s, the epoch's is %s", name, id, w.SystemID)
-		}
-		if c == classStandby {
-			return standDemoted, fmt.Sprintf("%s is in recovery", name)
-		}
-		if t, ok := o.Timeline.Get(); ok && t != w.Timeline {
-			return standOtherTimeline, fmt.Sprintf("%s is on timeline %d, the epoch's is %d", name, t, w.Timeline)
-		}
-		if o.Timeline.Known && o.History.Known && w.History.Known && !slices.Equal(o.History.V, w.History.V) {
-			return standOtherTimeline, fmt.Sprintf("timeline %d of %s has another history than the epoch's", w.Timeline, name)
-		}
-		if c == classPrimary && o.SystemID.Known && o.Timeline.Known {
-			return standProven, fmt.Sprintf("%s answers as the primary of the epoch", name)
-		}
-		return standServing, fmt.Sprintf("%s lives and does not say whether it is the primary of the epoch (%s)", name, detail(*o))
+		return fmt.Sprintf("%s lives and does not say whether it is the primary of the epoch (%s)", name, detail(*o))
 	}
 }
 

@@ -129,6 +129,6 @@ var transitions = []Transition{
 		Why: "the epoch has ended, and no node proves to be the next writer"},
 	{From: []Place{confirming, blocked}, To: adopting, when: is(sitProving),
 		Why: "the writer of the epoch on disk is not proven yet"},
-	{From: []Place{blocked}, To: adopting, when: is(sitNoWriter),
+	{From: []Place{confirming, blocked}, To: adopting, when: is(sitNoWriter),
 		Why: "what the nodes say no longer contradicts itself, and no writer has been seen yet"},
 }

@@ -14,8 +14,8 @@ func (e *Engine) work(s *sight) {
 	case s.drain && e.rec.Phase == PhaseOpen:
 		rec := e.rec.clone()
 		rec.Phase = PhaseDrain
-		if s.successor >= 0 {
-			rec.Next = Some(writerOf(&e.views[s.successor]))
+		if s.left >= 0 {
+			rec.Next = Some(writerOf(&e.views[s.left]))
 		}
 		if e.persist(s.situation.String(), rec, true) {
 			e.marks.drained = Some(e.now)
@@ -37,8 +37,12 @@ func (e *Engine) work(s *sight) {
 // followed keeps in mind since when a descendant is seen, has the old writer asked once more, and notes the descendant in the record: from
 // now on the old timeline is not served again.
 func (e *Engine) followed(s *sight) {
-	if e.rec.Next.Known && e.rec.Phase == PhaseDrain && e.undone(e.rec) {
-		e.rec.Next, e.dirty = Opt[Writer]{}, true
+	if s.left >= 0 && e.rec.Phase == PhaseDrain {
+		next := writerOf(&e.views[s.left])
+		// What was seen first stays in force unless its own continuation is followed.
+		if !e.rec.Next.Known || s.successor >= 0 && (e.rec.Next.V.Timeline != next.Timeline || e.rec.Next.V.Node != next.Node) {
+			e.rec.Next, e.dirty = Some(next), true
+		}
 	}
 	if s.successor < 0 {
 		e.successorSince = Opt[Instant]{}
@@ -47,10 +51,6 @@ func (e *Engine) followed(s *sight) {
 	if !e.successorSince.Known {
 		e.successorSince = Some(e.now)
 		e.emit(ProbeNow{Header: e.head(s.situation.String()), Node: e.rec.Writer.Node})
-	}
-	next := writerOf(&e.views[s.successor])
-	if e.rec.Phase == PhaseDrain && (!e.rec.Next.Known || e.rec.Next.V.Timeline != next.Timeline || e.rec.Next.V.Node != next.Node) {
-		e.rec.Next, e.dirty = Some(next), true
 	}
 }
 

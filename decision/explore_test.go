@@ -1,0 +1,188 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// input is one thing that can happen next in the exploration.
+type input struct {
+	name string
+	do   func(*shell)
+}
+
+// inputs are every condition of every node, time, a stall, and the outcome of what is under way, good or bad.
+func inputs(shown []cond) (list []input) {
+	for i, name := range []string{"a", "b"} {
+		for _, c := range shown {
+			list = append(list, input{name + "=" + c.String(), func(s *shell) {
+				s.conds[i] = c
+				s.now = s.now.Add(50 * time.Millisecond)
+				s.observe(i)
+			}})
+		}
+	}
+	return append(list,
+		input{"wait", func(s *shell) { s.wait(3) }},
+		input{"stall", func(s *shell) { s.now = s.now.Add(20 * time.Second); s.step(Tick{At: s.now}) }},
+		input{"done", func(s *shell) { s.report() }},
+		input{"fails", func(s *shell) { s.diskFull, s.cutStuck = true, true; s.report(); s.diskFull, s.cutStuck = false, false }},
+	)
+}
+
+// exploration counts what was met on the way.
+type exploration struct {
+	t      *testing.T
+	inputs []input
+	steps  int
+	// healed remembers the kinds of situation whose exit has been tried already.
+	healed map[string]bool
+	places map[Place]bool
+	path   []string
+}
+
+func (x *exploration) walk(s *shell, depth int) {
+	if depth == 0 || x.t.Failed() {
+		return
+	}
+	for _, in := range x.inputs {
+		if (in.name == "done" || in.name == "fails") && len(s.waiting) == 0 {
+			continue
+		}
+		next := s.fork()
+		x.path = append(x.path, in.name)
+		x.try(next, in)
+		x.walk(next, depth-1)
+		x.path = x.path[:len(x.path)-1]
+	}
+}
+
+// try does one input and checks everything that must hold after it.
+func (x *exploration) try(s *shell, in input) {
+	defer func() {
+		if p := recover(); p != nil {
+			x.t.Fatalf("%v\nafter %s", p, strings.Join(x.path, ", "))
+		}
+	}()
+	in.do(s)
+	x.steps++
+	if s.broken != "" {
+		x.t.Fatalf("%s\nafter %s", s.broken, strings.Join(x.path, ", "))
+	}
+	sight := s.e.look()
+	place := Place{s.e.state, s.e.step}
+	x.places[place] = true
+	if !placeFits(place, sight.situation) {
+		x.t.Fatalf("rests at %s in %s\nafter %s", place, sight.situation, strings.Join(x.path, ", "))
+	}
+	if sight.message == "" {
+		x.t.Fatalf("%s without a word\nafter %s", sight.situation, strings.Join(x.path, ", "))
+	}
+	kind := fmt.Sprint(place, sight.situation, s.e.rec.Phase, s.e.rec.Next.Known, s.e.rec.Writer.Node, s.e.rec.Writer.Timeline, s.e.opened == s.e.rec.Epoch,
+		len(s.waiting), s.conds, sight.standing)
+	if !x.healed[kind] {
+		x.healed[kind] = true
+		x.explained(s)
+		x.leaves(s.fork())
+	}
+}
+
+// explained checks that every refusal has a reason.
+func (x *exploration) explained(s *shell) {
+	for _, q := range []Question{{}, {Event: EventPrimaryDead}, {Event: EventSwitchover, To: "region-b"}} {
+		d := s.e.Decide(q)
+		if d.Safe || len(d.Blocking) == 0 || d.NextAction == "" || d.Risk != RiskHigh || len(d.Criteria) != len(rules) {
+			x.t.Fatalf("mode observe: %+v\nafter %s", d, strings.Join(x.path, ", "))
+		}
+		for _, c := range d.Criteria {
+			if c.Explanation == "" || (c.Verdict == Fail || c.Verdict == Unknown) != slices.Contains(d.Blocking, c.Name) {
+				x.t.Fatalf("criterion %+v of %v\nafter %s", c, d.Blocking, strings.Join(x.path, ", "))
+			}
+		}
+	}
+}
+
+// leaves checks that there is a way out: the cluster is put right by hand, and logins are taken again.
+func (x *exploration) leaves(s *shell) {
+	s.calm()
+	primary, standby := condPrimary1, condStandby1
+	writer := 0
+	rec := s.e.rec
+	if rec.Next.Known {
+		rec.Writer = rec.Next.V
+	}
+	if rec.Writer.Timeline == 2 {
+		primary, standby = condPrimary2, condStandby2
+	}
+	if rec.Writer.Timeline == 4 {
+		primary, standby = condPrimaryOther, condStandby1
+	}
+	if rec.Writer.SystemID == otherSystem {
+		primary, standby = condOtherSystem, condOtherStandby
+	}
+	if rec.Writer.Node == "region-b" {
+		writer = 1
+	}
+	s.conds[writer], s.conds[1-writer] = primary, standby
+	s.wait(12)
+	if !s.taking || s.target != s.e.cfg.Nodes[writer].Name {
+		x.t.Fatalf("no way out of %s: %s\nafter %s", Place{s.e.state, s.e.step}, s.e.Status().Message, strings.Join(x.path, ", "))
+	}
+}
+
+func TestEverySituationIsExploredAndLeft(t *testing.T) {
+	t.Parallel()
+	few := []cond{condPrimary1, condStandby1, condPrimary2, condOtherSystem, condRefused, condStarting}
+	var all []cond
+	for c := range conds {
+		all = append(all, c)
+	}
+	a := Writer{Node: "region-a", Address: "10.0.0.11:5432", SystemID: ourSystem, Timeline: 1, History: Some([]TimelineSwitch(nil))}
+	b := Writer{Node: "region-b", Address: "10.0.0.12:5432", SystemID: ourSystem, Timeline: 2, History: Some([]TimelineSwitch{{1, 0x3000000}})}
+	rec := func(phase Phase, w Writer, next Opt[Writer], previous string) Record {
+		return Record{Version: RecordVersion, Epoch: 3, Phase: phase, Writer: w, Next: next, Previous: previous}
+	}
+	places := map[Place]bool{}
+	for _, start := range []struct {
+		name  string
+		rec   Record
+		warm  bool // the writer is open before the exploration begins
+		late  bool // outcomes are reported only by the inputs done and fails
+		shown []cond
+		depth int
+	}{
+		{"nothing is known", NewRecord(), false, true, all, 3},
+		{"an open writer", NewRecord(), true, true, all, 3},
+		{"an open writer, few conditions", NewRecord(), true, false, few, 4},
+		{"an open epoch on disk", rec(PhaseOpen, a, Opt[Writer]{}, ""), false, true, all, 3},
+		{"an ended epoch on disk", rec(PhaseDrain, a, Opt[Writer]{}, ""), false, true, all, 3},
+		{"an epoch that was left", rec(PhaseDrain, a, Some(b), ""), false, true, few, 3},
+		{"a new writer", rec(PhaseOpen, b, Opt[Writer]{}, "region-a"), false, false, few, 4},
+	} {
+		t.Run(start.name, func(t *testing.T) {
+			depth := start.depth
+			if raceEnabled {
+				depth--
+			}
+			s := newShell(quickConfig(2), start.rec)
+			if start.warm {
+				s.wait(3)
+				if !s.taking {
+					t.Fatal("the writer is not open")
+				}
+			}
+			s.late = start.late
+			x := &exploration{t: t, inputs: inputs(start.shown), healed: map[string]bool{}, places: places}
+			x.walk(s, depth)
+			t.Logf("%d steps, %d kinds of situation left again", x.steps, len(x.healed))
+		})
+	}
+	for _, p := range append(slices.Clone(whileOpen), whileClosed...) {
+		if !places[p] && p != rejoining {
+			t.Errorf("%s was never met: the exploration does not reach far enough", p)
+		}
+	}
+}

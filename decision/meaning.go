@@ -1,0 +1,77 @@
+package decision
+
+// Meaning says what a state means to a user, for documents and pages.
+func (s State) Meaning() string {
+	switch s {
+	case PrimaryActive:
+		return "the writer is proven and open; no standby could take over now (`/decision` says why)"
+	case StandbyReady:
+		return "the writer is proven and open; a standby passes every criterion that is not about the writer's death"
+	case PrimaryFailed:
+		return "the writer does not prove itself; new logins are held"
+	case Promoting:
+		return "pgtether changes the writer; not entered in mode `observe`"
+	case NewPrimary:
+		return "the new writer is open; the old node is not back as its standby"
+	case Rejoining:
+		return "the old node follows the new timeline and catches up"
+	default:
+		return ""
+	}
+}
+
+// Meaning says what a step of PRIMARY_FAILED means to a user; empty for steps that only name the parts of a change.
+func (s Step) Meaning() string {
+	switch s {
+	case Confirming:
+		return "the writer fails, starts up, or does not prove itself; `stable_for` or `primary_start_timeout` runs"
+	case Blocked:
+		return "a criterion fails, or what the nodes say contradicts itself; `/decision` says which"
+	case Adopting:
+		return "another node is promoted by others, or is awaited; also the step before the first writer was seen"
+	default:
+		return ""
+	}
+}
+
+// Meaning says when a situation holds, for documents.
+func (s situation) Meaning() string {
+	switch s {
+	case sitNoWriter:
+		return "there has been no epoch, and no node qualifies yet"
+	case sitConflict:
+		return "what the nodes say contradicts itself: two primaries and no epoch, two systems, two promotions; nobody becomes the writer"
+	case sitAdopt:
+		return "exactly one consistent primary is there; the next epoch names it as soon as that is on disk"
+	case sitWell:
+		return "the epoch's writer is proven, or was and nothing speaks against it (53300, a probe that cannot log in, a late probe)"
+	case sitProving:
+		return "the epoch on disk has not been opened since the start, and its writer is not proven or the other nodes have not been seen"
+	case sitUnproven:
+		return "the writer failed, lives again, and does not say whether it is the primary"
+	case sitFailing:
+		return "every probe of the writer is silent or refused, not yet for `stable_for`"
+	case sitStarting:
+		return "the writer says that it starts up or shuts down, not yet for `primary_start_timeout`"
+	case sitStale:
+		return "no probe of the writer has come back in time"
+	case sitIsolated:
+		return "the writer failed for `stable_for`, and a standby still receives from it"
+	case sitAwaiting:
+		return "the writer failed for `stable_for`, and others must promote (mode `observe`)"
+	case sitUndecided:
+		return "the writer failed for `stable_for`, and a criterion of a promotion does not pass (modes `auto`, `manual`)"
+	case sitNotPrimary:
+		return "the writer's node answers and is in recovery, on another timeline, or another system: its epoch ends"
+	case sitUnconfigured:
+		return "the writer's node has left the configuration, or has another address: its epoch ends"
+	case sitSuccessor:
+		return "a node was promoted from the epoch's timeline: the epoch ends, and the node is followed once the old writer no longer answers as primary"
+	case sitSuperseded:
+		return "the epoch's timeline was left by a promotion, and the promoted node does not answer"
+	case sitClosed:
+		return "the epoch has ended, and no node proves to be the next writer"
+	default:
+		return ""
+	}
+}

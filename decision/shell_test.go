@@ -1,0 +1,266 @@
+package decision
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// cond is what a node shows to a probe, for tests that need many combinations rather than a server's life.
+type cond uint8
+
+const (
+	condPrimary1     cond = iota // primary of the epoch's first timeline
+	condStandby1                 // streaming standby on it
+	condStandbyLost              // the same with its WAL receiver gone
+	condPrimary2                 // primary of timeline 2, which left timeline 1
+	condStandby2                 // standby on that
+	condPrimaryOther             // primary of a timeline that does not descend from timeline 1
+	condOtherSystem              // primary of another system
+	condOtherStandby             // standby of another system
+	condRefused                  // nobody listens
+	condSilent                   // nothing is answered
+	condStarting                 // 57P03
+	condBlind                    // the probe cannot log in
+	condBusy                     // 53300
+	condBusyNamed                // 53300, and the replication connection names system and timeline
+	condInconclusive             // the probe proved nothing
+	condProberLate               // silence of the prober's own making
+	condPersistent               // primary of timeline 1 on the open connection only
+	condNoTimeline               // primary that does not tell its timeline
+	conds
+)
+
+func (c cond) String() string {
+	return [...]string{"primary1", "standby1", "standby-lost", "primary2", "standby2", "primary-other", "other-system", "other-standby", "refused", "silent",
+		"starting", "blind", "busy", "busy-named", "inconclusive", "prober-late", "persistent", "no-timeline"}[c]
+}
+
+const ourSystem, otherSystem = "7000000000000000001", "7999"
+
+// observation is what a probe of a node under a condition yields.
+func (c cond) observation(node string, began Instant) Observation {
+	o := Observation{Node: node, Began: began, Fresh: good, Persistent: good, Replication: good}
+	all := func(a Attempt) Observation {
+		return Observation{Node: node, Began: began, Fresh: a, Persistent: a, Replication: a}
+	}
+	o.SystemID, o.ServerID, o.StartedAgo, o.Timeline, o.History = Some(ourSystem), Some("server-"+node), Some(time.Hour), Some(uint32(1)), Some([]TimelineSwitch(nil))
+	o.Settings = healthySettings()
+	fork := Some([]TimelineSwitch{{1, 0x3000000}})
+	primary := func() { o.Role, o.CurrentLSN, o.Senders = RolePrimary, Some(LSN(0x3000100)), Some([]Sender(nil)) }
+	standby := func(streams bool) {
+		o.Role, o.ReceivedLSN, o.ReplayedLSN, o.ReplayPaused = RoleStandby, Some(LSN(0x3000100)), Some(LSN(0x3000100)), Some("not paused")
+		o.Receiver = Some(Receiver{})
+		if streams {
+			o.Receiver = Some(Receiver{Running: true, Status: receiverStreaming, MessageAge: Some(time.Duration(0)), Timeline: o.Timeline})
+		}
+	}
+	switch c {
+	case condPrimary1:
+		primary()
+	case condPersistent:
+		primary()
+		o.Fresh, o.Replication = Attempt{Evidence: Silent}, Attempt{Evidence: Silent}
+	case condNoTimeline:
+		primary()
+		o.Timeline, o.History = Opt[uint32]{}, Opt[[]TimelineSwitch]{}
+	case condStandby1:
+		standby(true)
+	case condStandbyLost:
+		standby(false)
+	case condPrimary2:
+		o.Timeline, o.History = Some(uint32(2)), fork
+		primary()
+	case condStandby2:
+		o.Timeline, o.History = Some(uint32(2)), fork
+		standby(true)
+	case condPrimaryOther:
+		o.Timeline, o.History = Some(uint32(4)), Some([]TimelineSwitch{{3, 0x2000000}})
+		primary()
+	case condOtherSystem:
+		o.SystemID = Some(otherSystem)
+		primary()
+	case condOtherStandby:
+		o.SystemID = Some(otherSystem)
+		standby(true)
+	case condRefused:
+		return all(Attempt{Evidence: Refused})
+	case condSilent:
+		return all(Attempt{Evidence: Silent})
+	case condProberLate:
+		o = all(Attempt{Evidence: Silent})
+		o.ProberStalled = true
+	case condStarting:
+		return all(Attempt{Evidence: Alive, SQLState: "57P03"})
+	case condBlind:
+		return all(Attempt{Evidence: Alive, SQLState: "28P01"})
+	case condBusy:
+		return all(Attempt{Evidence: Alive, SQLState: "53300"})
+	case condBusyNamed:
+		o.Fresh, o.Persistent = Attempt{Evidence: Alive, SQLState: "53300"}, Attempt{Evidence: Alive, SQLState: "53300"}
+		o.Settings, o.ServerID = Settings{}, Opt[string]{}
+	case condInconclusive:
+		return all(Attempt{Detail: "another protocol answers"})
+	}
+	return o
+}
+
+func healthySettings() Settings {
+	return Settings{MaxConnections: Some(100), MaxWorkerProcesses: Some(8), MaxWalSenders: Some(10), MaxPreparedTransactions: Some(0),
+		MaxLocksPerTransaction: Some(64), SynchronousStandbyNames: Some(""), SynchronousCommit: Some("on"), WalReceiverTimeout: Some(5 * time.Second),
+		RecoveryMinApplyDelay: Some(time.Duration(0)), RelaxedRoles: Some(0), CanPromote: Some(true), CanSetSyncNames: Some(true)}
+}
+
+// shell is a shell without substance: disk, data plane and probes as plain values, so that it can be copied together with the engine.
+type shell struct {
+	e     *Engine
+	now   Instant
+	conds [3]cond
+
+	file    Record
+	waiting []waiting // outcomes that are not reported yet
+
+	// What the data plane has: the epoch under which paths may exist, where they lead, whether logins are taken, and what is cut.
+	path, cutThrough uint64
+	target           string
+	taking           bool
+	highest          uint32 // the highest timeline that was ever routed to
+
+	diskFull, cutStuck, late bool
+	broken                   string
+}
+
+type waiting struct {
+	id  uint64
+	rec *Record
+	cut uint64
+}
+
+func newShell(cfg Config, rec Record) *shell {
+	return &shell{e: New(cfg, rec, Opt[LastKnown]{}), file: rec, conds: [3]cond{condPrimary1, condStandby1, condStandby1}}
+}
+
+// fork returns a copy that shares nothing that changes.
+func (s *shell) fork() *shell {
+	c := *s
+	e := *s.e
+	e.views = slices.Clone(s.e.views)
+	e.rec, e.out = s.e.rec.clone(), nil
+	if e.pending.Known {
+		e.pending.V.rec = e.pending.V.rec.clone()
+	}
+	c.e, c.waiting = &e, slices.Clone(s.waiting)
+	return &c
+}
+
+func (s *shell) fail(format string, args ...any) {
+	if s.broken == "" {
+		s.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// step hands an event in and performs the actions; outcomes are reported at once unless the shell is late.
+func (s *shell) step(ev Event) {
+	s.perform(s.e.Step(ev))
+	for !s.late && len(s.waiting) > 0 {
+		s.report()
+	}
+}
+
+// report reports the oldest outcome.
+func (s *shell) report() {
+	if len(s.waiting) == 0 {
+		return
+	}
+	a := s.waiting[0]
+	s.waiting = s.waiting[1:]
+	var o Outcome
+	switch {
+	case a.rec != nil && s.diskFull:
+		o.Err = "disk full"
+	case a.rec != nil:
+		s.file = *a.rec
+	case s.cutStuck:
+		o.Err = "stuck"
+	default:
+		s.cutThrough = max(s.cutThrough, a.cut)
+		if s.path <= s.cutThrough {
+			s.path, s.target = 0, ""
+		}
+	}
+	s.perform(s.e.Step(Completed{At: s.now, ActionID: a.id, Outcome: o}))
+}
+
+// perform does what the engine asks for and holds it against the promises.
+func (s *shell) perform(actions []Action) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case Persist:
+			if a.Record.Epoch < s.file.Epoch {
+				s.fail("epoch went back from %d to %d", s.file.Epoch, a.Record.Epoch)
+			}
+			rec := a.Record
+			s.waiting = append(s.waiting, waiting{id: a.ID, rec: &rec})
+		case Cut:
+			if s.file.Phase != PhaseDrain || s.file.Epoch != a.Epoch {
+				s.fail("cut of %d before its end was on disk (%d %s)", a.Epoch, s.file.Epoch, s.file.Phase)
+			}
+			if s.taking {
+				s.fail("cut of %d while logins are taken", a.Epoch)
+			}
+			s.waiting = append(s.waiting, waiting{id: a.ID, cut: a.Epoch})
+		case Hold:
+			s.taking = false
+		case Open:
+			s.checkOpen(a)
+			s.path, s.target, s.taking = a.Epoch, a.Node, true
+		}
+	}
+}
+
+func (s *shell) checkOpen(a Open) {
+	w := s.file.Writer
+	switch {
+	case s.file.Phase != PhaseOpen || s.file.Epoch != a.Epoch || w.Node != a.Node || w.Address != a.Address:
+		s.fail("open of %d on %s, the disk says %d %s %s", a.Epoch, a.Node, s.file.Epoch, s.file.Phase, w.Node)
+	case a.Epoch <= s.cutThrough:
+		s.fail("open of %d after the cut of %d", a.Epoch, s.cutThrough)
+	case s.path != 0 && (s.path != a.Epoch || s.target != a.Node):
+		s.fail("open of %d on %s while %d on %s is not cut", a.Epoch, a.Node, s.path, s.target)
+	case w.Timeline < s.highest:
+		s.fail("timeline %d is routed to after %d", w.Timeline, s.highest)
+	}
+	s.highest = max(s.highest, w.Timeline)
+}
+
+// observe delivers a probe round of a node under its present condition.
+func (s *shell) observe(i int) {
+	n := s.e.cfg.Nodes[i]
+	s.step(Observed{At: s.now, Observation: s.conds[i].observation(n.Name, s.now)})
+}
+
+// wait lets seconds pass with a round of every node and a tick in each.
+func (s *shell) wait(seconds int) {
+	for range seconds {
+		s.now = s.now.Add(time.Second)
+		for i := range s.e.cfg.Nodes {
+			s.observe(i)
+		}
+		s.step(Tick{At: s.now})
+	}
+}
+
+// restart ends the process: paths are gone, outcomes that were not reported never are.
+func (s *shell) restart() {
+	cfg := s.e.cfg
+	s.e = New(cfg, s.file.Shift(-time.Duration(s.now)), Opt[LastKnown]{})
+	s.now, s.waiting, s.path, s.target, s.taking, s.cutThrough = 0, nil, 0, "", false, 0
+}
+
+// calm makes disk and data plane work again and reports what is left.
+func (s *shell) calm() {
+	s.diskFull, s.cutStuck, s.late = false, false, false
+	for len(s.waiting) > 0 {
+		s.report()
+	}
+}
