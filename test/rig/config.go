@@ -23,6 +23,8 @@ type Options struct {
 	Dir string
 	// Nodes are those of the configuration; default: those of the lab, at their own addresses.
 	Nodes []Node
+	// ListenKeys are the lines of [listen] besides the address; default: tls = "disable".
+	ListenKeys string
 	// Extra is appended to the configuration file.
 	Extra string
 }
@@ -36,7 +38,7 @@ name = "keycloak"
 
 [listen]
 address = {{.Listen | printf "%q"}}
-tls = "disable"
+{{.ListenKeys}}
 
 [admin]
 address = {{.Admin | printf "%q"}}
@@ -77,7 +79,7 @@ func writeConfig(o *Options, l *lab.Lab) (path string, err error) {
 	}
 	var text bytes.Buffer
 	err = configText.Execute(&text, map[string]any{
-		"Listen": o.Listen, "Admin": o.Admin, "State": filepath.Join(o.Dir, "state"), "Nodes": o.Nodes,
+		"Listen": o.Listen, "ListenKeys": cmp.Or(o.ListenKeys, `tls = "disable"`), "Admin": o.Admin, "State": filepath.Join(o.Dir, "state"), "Nodes": o.Nodes,
 		"User": l.ProbeUser, "PasswordFile": password, "Extra": o.Extra,
 	})
 	if err != nil {
