@@ -30,7 +30,6 @@ type world struct {
 	verbose  bool
 	failed   []string // broken promises
 	notes    []Note
-	opens    int
 }
 
 // server is one PostgreSQL server as it really is.
@@ -56,7 +55,6 @@ type server struct {
 	set                                  Settings
 	blindFacts, noReceiver, blindMonitor bool
 	startedAgo                           time.Duration
-	readOnly                             bool
 	next                                 Instant // next probe
 	flying                               Opt[Observation]
 	lands                                Instant
@@ -221,7 +219,6 @@ func (w *world) perform(a Action) (next []Event) {
 		w.checkOpen(a)
 		w.routed = a.Node
 		w.openPath[a.Epoch] = a.Node + "@" + a.Address
-		w.opens++
 	case Cut:
 		if w.cutErr == "" {
 			for e := range w.openPath {
