@@ -57,44 +57,52 @@ func (s *session) over(err error) {
 	}
 	defer s.srv.roster.remove(s)
 	defer s.leave()
-	var (
-		refused *refusedError
-		none    *noWriterError
-		result  = loginRefused
-	)
-	switch {
-	case errors.As(err, &refused):
-		s.refuse(refused)
-	case errors.As(err, &none):
-		s.refuse(&refusedError{reason: none.reason, detail: "waited for " + s.held.Round(time.Millisecond).String()})
-	case errors.Is(err, errHoldFull):
-		s.refuse(&refusedError{reason: pgwire.HoldQueueFull})
-	case errors.Is(err, errShuttingDown):
-		s.refuse(&refusedError{reason: pgwire.ShuttingDown})
-	case errors.Is(err, errEvicted), errors.Is(err, errStartupTimeout):
-		s.refuse(&refusedError{reason: pgwire.StartupTimeout})
-	case errors.Is(err, errBadAnswer):
-		s.refuse(&refusedError{reason: pgwire.MalformedStartup, detail: err.Error()})
-	case errors.Is(err, errServerRefused):
-		result = loginServerRefused
-		s.client.say(nil)
-	case errors.Is(err, errClientGone):
-		result = loginClientGone
-		s.client.close()
-	default:
-		result = loginFailed
-		s.client.close()
-	}
+	result, refused := s.comeOut(err)
 	if !s.complete.IsZero() {
 		s.observeHold()
 		s.srv.metrics.Logins(result).Inc()
 	}
+	if refused != nil {
+		s.srv.metrics.Refusals(refused.reason.String()).Inc()
+	}
 	s.logRefusal(result, err)
+	switch {
+	case refused != nil:
+		s.refuse(refused)
+	case result == loginServerRefused:
+		s.client.say(nil)
+	default:
+		s.client.close()
+	}
+}
+
+// comeOut says how a login that failed with err came out, and what its client is to be told by the proxy, if anything.
+func (s *session) comeOut(err error) (result string, refused *refusedError) {
+	var none *noWriterError
+	switch {
+	case errors.As(err, &refused):
+		return loginRefused, refused
+	case errors.As(err, &none):
+		return loginRefused, &refusedError{reason: none.reason, detail: "waited for " + s.held.Round(time.Millisecond).String()}
+	case errors.Is(err, errHoldFull):
+		return loginRefused, &refusedError{reason: pgwire.HoldQueueFull}
+	case errors.Is(err, errShuttingDown):
+		return loginRefused, &refusedError{reason: pgwire.ShuttingDown}
+	case errors.Is(err, errEvicted), errors.Is(err, errStartupTimeout):
+		return loginRefused, &refusedError{reason: pgwire.StartupTimeout}
+	case errors.Is(err, errBadAnswer):
+		return loginRefused, &refusedError{reason: pgwire.MalformedStartup, detail: err.Error()}
+	case errors.Is(err, errServerRefused):
+		return loginServerRefused, nil
+	case errors.Is(err, errClientGone):
+		return loginClientGone, nil
+	default:
+		return loginFailed, nil
+	}
 }
 
 // refuse tells the client why, in the format it understands, unless PostgreSQL would be silent too.
 func (s *session) refuse(r *refusedError) {
-	s.srv.metrics.Refusals(r.reason.String()).Inc()
 	switch {
 	case r.reason.Silent(), s.direct:
 		s.client.close()

@@ -180,8 +180,14 @@ func (c *clientLeg) say(words []byte) {
 	lastWords(c.conn, c.raw, words)
 }
 
-// close drops the connection without a word.
-func (c *clientLeg) close() { _ = c.raw.Close() }
+// close drops the connection without a word. What the client has sent already is read first, as PostgreSQL has by then: a close with unread input
+// would be a reset.
+func (c *clientLeg) close() {
+	if c.raw.SetReadDeadline(time.Now().Add(time.Millisecond)) == nil {
+		_, _ = io.CopyN(io.Discard, c.raw, 8192)
+	}
+	_ = c.raw.Close()
+}
 
 // lastWords writes words to a client and closes the connection. A close with unread input would be a reset, which can destroy words that are
 // still under way, so input is read and dropped for a moment first.
