@@ -3,6 +3,7 @@ package proxy
 import (
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
@@ -31,6 +32,8 @@ type forwarder interface {
 	cut(epoch uint64, why pgwire.Reason)
 	// states counts the pairs at this moment.
 	states() Stats
+	// heardAge says how long ago a byte of a backend of the epoch was last written to a client; false when none was yet.
+	heardAge(epoch uint64) (time.Duration, bool)
 }
 
 // pair is one client tied to one backend. It is set up before start and belongs to the forwarder until done or parked is called.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"sync"
+	"time"
 
 	"github.com/pgtether/pgtether/internal/metrics"
 	"github.com/pgtether/pgtether/internal/pgwire"
@@ -10,6 +11,7 @@ import (
 // goForwarder is the forwarder that runs on any system and carries TLS: two goroutines per pair, one per direction.
 type goForwarder struct {
 	metrics *metrics.Proxy
+	heard   heard
 
 	mu    sync.Mutex
 	floor uint64        // the highest epoch that was cut
@@ -69,6 +71,9 @@ func (f *goForwarder) cut(epoch uint64, why pgwire.Reason) {
 	}
 	sever(backends)
 }
+
+// heardAge implements forwarder.
+func (f *goForwarder) heardAge(epoch uint64) (time.Duration, bool) { return f.heard.age(epoch) }
 
 // states implements forwarder.
 func (f *goForwarder) states() Stats {

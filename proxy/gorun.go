@@ -200,6 +200,9 @@ func (r *goRun) writeClient(b []byte) bool {
 	r.pair.backend.toClient.leave()
 	r.pair.toClient.Add(int64(n))
 	r.f.metrics.ServerToClient.Add(uint64(n))
+	if n > 0 {
+		r.f.heard.now(r.pair.backend.epoch)
+	}
 	if err == nil {
 		return true
 	}

@@ -173,12 +173,15 @@ func (s *Server) Hold(step string) {
 
 // Cut ends every path of the epochs up to and including epoch, for good. When it returns not one byte is being, or will be, sent to a backend that
 // was opened under such an epoch, and nothing that such a backend said will reach a client. Clients are detached first, then the backends are
-// closed with a reset. Each session ends with an error of its own: CommitInDoubt where a commit was unanswered, else why.
-func (s *Server) Cut(epoch uint64, why pgwire.Reason) {
+// closed with a reset. Each session ends with an error of its own: CommitInDoubt where a commit was unanswered, else why. It returns the number
+// of sessions that were open when it began.
+func (s *Server) Cut(epoch uint64, why pgwire.Reason) (sessions int) {
 	s.control.Lock()
 	defer s.control.Unlock()
+	sessions = s.forwarder.states().Open
 	s.cutLocked(epoch, why)
 	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String())
+	return sessions
 }
 
 func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) {
@@ -187,6 +190,9 @@ func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) {
 	s.forwarder.cut(epoch, why)
 	sever(s.table.upTo(epoch)) // logins and cancel requests under way
 }
+
+// HeardAge says how long ago a backend of the epoch was last heard by a client; false when none was yet. It does not block.
+func (s *Server) HeardAge(epoch uint64) (time.Duration, bool) { return s.forwarder.heardAge(epoch) }
 
 // Stats counts the clients at this moment.
 func (s *Server) Stats() Stats {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/pgtether/pgtether/decision"
 	"github.com/pgtether/pgtether/health"
@@ -48,14 +49,27 @@ func (r *router) Cut(epoch uint64, why decision.CutReason) control.CutReport {
 	if !ok {
 		reason = pgwire.WriterLost
 	}
-	r.server.Cut(epoch, reason)
-	return control.CutReport{LastByteAge: -1}
+	ended := r.server.Cut(epoch, reason)
+	return control.CutReport{Ended: ended, LastByteAge: r.heardAge(epoch)}
 }
 
 // DataPlane says what the forwarding paths know of the open epoch.
 func (r *router) DataPlane() control.DataPlane {
 	// Relaxed commits are not counted: then no change is called lossless.
-	return control.DataPlane{HeardAge: -1, Relaxed: -1}
+	plane := control.DataPlane{HeardAge: -1, Relaxed: -1}
+	if route := r.open.Load(); route != nil {
+		plane.HeardAge = r.heardAge(route.Epoch)
+	}
+	return plane
+}
+
+// heardAge is negative when no backend of the epoch was ever heard.
+func (r *router) heardAge(epoch uint64) time.Duration {
+	age, ok := r.server.HeardAge(epoch)
+	if !ok {
+		return -1
+	}
+	return age
 }
 
 // writerAlive asks the epoch's writer on a fresh connection whether it still is the writer.
