@@ -158,7 +158,7 @@ func (l *Lab) startStandby(ctx context.Context) error {
 	if err := b.startOnFreePort(ctx); err != nil {
 		return err
 	}
-	if err := b.AwaitStreaming(ctx); err != nil {
+	if err := b.awaitFollowing(ctx, a); err != nil {
 		return err
 	}
 	a.synchronousWith = RegionB

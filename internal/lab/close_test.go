@@ -28,24 +28,32 @@ type traces struct {
 
 func tracesOf(t *testing.T, dir string) traces {
 	t.Helper()
-	found := traces{dir: dir}
+	found := traces{dir: dir, segments: segmentsOf(t, dir)}
+	if len(found.segments) == 0 {
+		t.Fatal("no shared memory segment found: the test would prove nothing")
+	}
+	return found
+}
+
+func segmentsOf(t *testing.T, dir string) (segments []int) {
+	t.Helper()
 	files, err := filepath.Glob(dir + "/*/postmaster.pid")
 	must(t, err)
 	for _, file := range files {
 		content, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // a server that restarts
+		}
 		must(t, err)
 		if lines := strings.Split(string(content), "\n"); len(lines) > 6 {
 			if fields := strings.Fields(lines[6]); len(fields) == 2 {
 				id, err := strconv.Atoi(fields[1])
 				must(t, err)
-				found.segments = append(found.segments, id)
+				segments = append(segments, id)
 			}
 		}
 	}
-	if len(found.segments) == 0 {
-		t.Fatal("no shared memory segment found: the test would prove nothing")
-	}
-	return found
+	return segments
 }
 
 // left says what is still there, or nil.
@@ -84,6 +92,18 @@ func TestCloseLeavesNothing(t *testing.T) {
 		"of a busy backend without a postmaster": {true, func(ctx context.Context, t *testing.T, l *lab.Lab) error {
 			keepBusy(t, ctx, l.Node(lab.RegionA))
 			return l.Node(lab.RegionA).Kill9Postmaster()
+		}},
+		"of a server killed after a crash of a child": {true, func(ctx context.Context, t *testing.T, l *lab.Lab) error {
+			n := l.Node(lab.RegionA)
+			old := tracesOf(t, l.Dir()).segments
+			must(t, n.Kill9Child("checkpointer"))
+			waitFor(t, "another segment", func() bool {
+				now := segmentsOf(t, l.Dir())
+				return len(now) == 1 && now[0] != old[0] && connectTo(n)(ctx) == nil
+			})
+			later := tracesOf(t, l.Dir())
+			t.Cleanup(func() { must(t, later.left()) })
+			return n.Kill9()
 		}},
 		"of a stopped server": {true, func(ctx context.Context, _ *testing.T, l *lab.Lab) error {
 			return l.Node(lab.RegionA).Stop(ctx, lab.Fast)

@@ -65,9 +65,7 @@ func (n *Node) endAll() error {
 		}
 		return nil
 	})
-	if pm != nil {
-		pm.removeSharedMemory()
-	}
+	removeSharedMemory(n.dataDir)
 	return err
 }
 
@@ -181,14 +179,16 @@ func (n *Node) ResumeReplay(ctx context.Context) error {
 	return n.Exec(ctx, "postgres", "SELECT pg_wal_replay_resume()")
 }
 
-// AwaitStreaming waits until the node receives WAL as a standby.
+// AwaitStreaming waits until the node receives WAL as a standby. It may still be on an older timeline at that moment, and a
+// promotion then would make a second timeline of the same number: AwaitCaughtUp excludes that.
 func (n *Node) AwaitStreaming(ctx context.Context) error {
 	return n.Await(ctx, "EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')")
 }
 
-// AwaitCaughtUp waits until the standby has replayed all that primary had written when this was called.
-func (n *Node) AwaitCaughtUp(ctx context.Context, primary *Node) error {
-	lsn, err := primary.QueryText(ctx, "postgres", "SELECT pg_current_wal_flush_lsn()")
+// AwaitCaughtUp waits until the standby has replayed all that upstream had written, or replayed, when this was called.
+func (n *Node) AwaitCaughtUp(ctx context.Context, upstream *Node) error {
+	lsn, err := upstream.QueryText(ctx, "postgres",
+		"SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END")
 	if err != nil {
 		return err
 	}

@@ -266,6 +266,7 @@ func TestRejoin(t *testing.T) {
 		must(t, b.Promote(ctx))
 		must(t, a.Demote(ctx, b))
 		must(t, a.AwaitStreaming(ctx))
+		must(t, a.AwaitCaughtUp(ctx, b)) // else its own promotion would make another timeline 2
 	})
 	t.Run("a diverged primary is refused until it is rewound", func(t *testing.T) {
 		must(t, b.ReplicationRelay().Partition())

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -236,7 +237,7 @@ func (l *Lab) close() error {
 		errs = append(errs, <-ended)
 	}
 	if l.dir != "" {
-		errs = append(errs, os.RemoveAll(l.dir))
+		errs = append(errs, l.sweep(), os.RemoveAll(l.dir))
 	}
 	if l.guardian != nil {
 		errs = append(errs, l.guardian.dismiss())
@@ -245,6 +246,20 @@ func (l *Lab) close() error {
 		return fmt.Errorf("%w: %w", errClose, err)
 	}
 	return nil
+}
+
+// sweep ends programs that worked for us and outlived their caller.
+func (l *Lab) sweep() error {
+	return await(context.Background(), func(context.Context) error {
+		left := processesIn(l.dir)
+		for _, pid := range left {
+			_ = sendSignal(pid, syscall.SIGKILL) // who is gone already is what we want
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("processes %v are still there", left)
+		}
+		return nil
+	})
 }
 
 // shutdown ends a node for good. An immediate stop lets the postmaster remove its shared memory; one that cannot be stopped that

@@ -52,6 +52,9 @@ func TestPairIsWhatASiteRuns(t *testing.T) {
 	if primary := l.Primary(ctx); primary != a {
 		t.Errorf("primary is %v, want region-a", primary)
 	}
+	if n := l.Node("region-c"); n != nil {
+		t.Errorf("a node that does not exist is %s", n.Name())
+	}
 
 	app, err := pgx.Connect(ctx, a.AppDSN())
 	must(t, err)
@@ -178,12 +181,5 @@ func TestCallersEnvironmentIsNotSeenByThePrograms(t *testing.T) {
 	_, l := start(t, lab.Options{})
 	if n := l.Node(lab.RegionB); n == nil || !n.Running() {
 		t.Error("the standby does not run")
-	}
-}
-
-func TestUnknownNodeIsNil(t *testing.T) {
-	_, l := start(t, lab.Options{Single: true})
-	if n := l.Node(lab.RegionB); n != nil {
-		t.Errorf("a single lab has node %s", n.Name())
 	}
 }

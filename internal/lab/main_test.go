@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,7 +55,12 @@ func start(t *testing.T, opts lab.Options) (context.Context, *lab.Lab) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { must(t, l.Close()) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			showLogs(t, l)
+		}
+		must(t, l.Close())
+	})
 	return ctx, l
 }
 
@@ -76,5 +82,18 @@ func want(t *testing.T, what, got, expected string) {
 	t.Helper()
 	if got != expected {
 		t.Errorf("%s is %q, want %q", what, got, expected)
+	}
+}
+
+// showLogs prints the end of the servers' logs.
+func showLogs(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	for _, n := range l.Nodes() {
+		content, err := os.ReadFile(n.LogFile())
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(string(content), "\n")
+		t.Logf("log of %s:\n%s", n.Name(), strings.Join(lines[max(0, len(lines)-60):], "\n"))
 	}
 }

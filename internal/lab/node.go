@@ -9,9 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -151,20 +149,12 @@ func (n *Node) awaitReady(ctx context.Context, pm *postmaster) error {
 		if !pm.running() {
 			return final(fmt.Errorf("server ended (%s): %s", pm.ended, n.logTail()))
 		}
-		content, err := os.ReadFile(filepath.Join(n.dataDir, "postmaster.pid"))
+		f, err := readPIDFile(n.dataDir)
 		if err != nil {
-			return fmt.Errorf("read postmaster.pid: %w", err)
+			return err
 		}
-		lines := strings.Split(string(content), "\n")
-		if len(lines) < 8 || strings.TrimSpace(lines[0]) != strconv.Itoa(pm.pid) {
-			return errors.New("server has not written its postmaster.pid")
-		}
-		if fields := strings.Fields(lines[6]); len(fields) == 2 {
-			id, _ := strconv.Atoi(fields[1]) // 0 when it is no number: nothing to remove
-			pm.setSharedMemory(id)
-		}
-		if status := strings.TrimSpace(lines[7]); status != "ready" {
-			return fmt.Errorf("server is %q: %s", status, n.logTail())
+		if f.pid != pm.pid || f.status != "ready" {
+			return fmt.Errorf("server is not ready but %q: %s", f.status, n.logTail())
 		}
 		return nil
 	})

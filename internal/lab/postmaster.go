@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
-	"sync"
+	"strconv"
+	"strings"
 )
 
 // postmaster is one run of a server's first process, our direct child.
@@ -14,9 +16,6 @@ type postmaster struct {
 	// done is closed once the process has ended and was reaped; ended says how, and may be read only then.
 	done  chan struct{}
 	ended *os.ProcessState
-
-	mu    sync.Mutex
-	shmID int // System V segment of this run, 0 until known
 }
 
 // startPostmaster runs cmd under a goroutine that keeps its operating system thread to itself until the process has ended: the
@@ -58,18 +57,39 @@ func (p *postmaster) running() bool {
 	}
 }
 
-func (p *postmaster) setSharedMemory(id int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.shmID = id
+// pidFile is what the lab needs of a postmaster.pid (miscadmin.h, LOCK_FILE_LINE_*).
+type pidFile struct {
+	pid    int    // negative for a server without a postmaster, as initdb and pg_rewind run it
+	shmID  int    // System V segment, 0 when none is written yet
+	status string // "starting", "ready", ...
 }
 
-// removeSharedMemory removes the segment that a killed postmaster could not remove itself.
-func (p *postmaster) removeSharedMemory() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.shmID != 0 {
-		removeSegment(p.shmID, p.pid)
+// readPIDFile reads the postmaster.pid of a data directory. It is there while a server runs, and after one that was killed.
+func readPIDFile(dataDir string) (pidFile, error) {
+	content, err := os.ReadFile(filepath.Join(dataDir, "postmaster.pid"))
+	if err != nil {
+		return pidFile{}, fmt.Errorf("read postmaster.pid: %w", err)
 	}
-	p.shmID = 0
+	lines := strings.Split(string(content), "\n")
+	var f pidFile
+	if f.pid, err = strconv.Atoi(strings.TrimSpace(lines[0])); err != nil {
+		return pidFile{}, fmt.Errorf("read postmaster.pid: %w", err)
+	}
+	if len(lines) > 6 {
+		if fields := strings.Fields(lines[6]); len(fields) == 2 {
+			f.shmID, _ = strconv.Atoi(fields[1]) // 0 when it is no number: nothing to remove
+		}
+	}
+	if len(lines) > 7 {
+		f.status = strings.TrimSpace(lines[7])
+	}
+	return f, nil
+}
+
+// removeSharedMemory removes the segment that a killed server could not remove itself. The file names the current one: a server that
+// restarts after a crash of a child makes another.
+func removeSharedMemory(dataDir string) {
+	if f, err := readPIDFile(dataDir); err == nil && f.shmID != 0 {
+		removeSegment(f.shmID, max(f.pid, -f.pid))
+	}
 }

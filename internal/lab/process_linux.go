@@ -60,14 +60,14 @@ func processTitle(pid int) string {
 	return strings.TrimSpace(string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 }
 
-// removeSegment removes a System V segment if the process creator made it and nobody is attached: ids are used again, and a
-// segment of somebody else must survive us.
+// removeSegment removes a System V segment if the process creator made it: ids are used again, and a segment of somebody else must
+// survive us. One that a dying process still holds goes with it.
 func removeSegment(id, creator int) {
 	var desc unix.SysvShmDesc
 	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &desc); err != nil {
 		return
 	}
-	if int(desc.Cpid) == creator && desc.Nattch == 0 {
+	if int(desc.Cpid) == creator {
 		_, _ = unix.SysvShmCtl(id, unix.IPC_RMID, nil) // gone already is as good
 	}
 }

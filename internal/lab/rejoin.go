@@ -9,7 +9,7 @@ import (
 
 // Demote stops the node cleanly, if it runs, and starts it as a standby of primary without touching its data. That is how an old
 // primary rejoins after a switchover; one whose WAL has diverged starts, is refused by the primary and never streams. Demote
-// does not wait for streaming: AwaitStreaming does.
+// does not wait for that: AwaitStreaming and AwaitCaughtUp do.
 func (n *Node) Demote(ctx context.Context, primary *Node) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
@@ -27,7 +27,8 @@ func (n *Node) Demote(ctx context.Context, primary *Node) error {
 	return n.start(ctx)
 }
 
-// Rewind makes the node a standby of primary with pg_rewind, whatever state it is in, and waits until it streams.
+// Rewind makes the node a standby of primary with pg_rewind, whatever state it is in, and waits until it streams
+// and has caught up.
 func (n *Node) Rewind(ctx context.Context, primary *Node) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
@@ -59,10 +60,11 @@ func (n *Node) Rewind(ctx context.Context, primary *Node) error {
 	if err := n.start(ctx); err != nil {
 		return err
 	}
-	return n.AwaitStreaming(ctx)
+	return n.awaitFollowing(ctx, primary)
 }
 
-// Rebuild throws the node's data away, takes a fresh base backup of primary and waits until it streams. It works in any state.
+// Rebuild throws the node's data away, takes a fresh base backup of primary and waits until it streams and has caught
+// up. It works in any state.
 func (n *Node) Rebuild(ctx context.Context, primary *Node) error {
 	n.lifecycle.Lock()
 	defer n.lifecycle.Unlock()
@@ -81,7 +83,14 @@ func (n *Node) Rebuild(ctx context.Context, primary *Node) error {
 	if err := n.start(ctx); err != nil {
 		return err
 	}
-	return n.AwaitStreaming(ctx)
+	return n.awaitFollowing(ctx, primary)
+}
+
+func (n *Node) awaitFollowing(ctx context.Context, upstream *Node) error {
+	if err := n.AwaitStreaming(ctx); err != nil {
+		return err
+	}
+	return n.AwaitCaughtUp(ctx, upstream)
 }
 
 // endOrStop brings the server down: cleanly when it can, else by force.
@@ -108,7 +117,7 @@ func (l *Lab) AddStandby(ctx context.Context, name, address string, upstream *No
 	if err := n.startOnFreePort(ctx); err != nil {
 		return nil, err
 	}
-	return n, n.AwaitStreaming(ctx)
+	return n, n.awaitFollowing(ctx, upstream)
 }
 
 // AddCluster makes and starts a server that is no relative of the others: another system identifier, the same roles and

@@ -112,12 +112,31 @@ func TestRunTakesFaultsAndLeavesNothing(t *testing.T) {
 		}
 		waitFor(t, step.line+" to show "+step.status, func() bool { return strings.Contains(s.mustTell(t, "status"), step.status) })
 	}
-	if _, err := pgx.Connect(within(t), b.AppDSN); err != nil {
-		t.Errorf("the printed URL does not work: %v", err)
-	}
+	app, err := pgx.Connect(within(t), b.AppDSN)
+	must(t, err)
+	must(t, app.Close(within(t)))
+	s.breakTheWayOfTheProxy(t)
+	must(t, s.input.Close()) // the end of the input ends nothing
+	must(t, lab.Send(within(t), s.info.Socket, "status", io.Discard))
 	s.end()
 	must(t, <-s.ended)
 	must(t, before.left())
+}
+
+// breakTheWayOfTheProxy goes through the faults of the network as a client of the relay sees them.
+func (s *session) breakTheWayOfTheProxy(t *testing.T) {
+	c := dial(t, s.info.Nodes[0].Relay)
+	s.mustTell(t, "blackhole region-a")
+	send(t, c, strings.Repeat("x", 8))
+	silent(t, c)
+	s.mustTell(t, "reset region-a")
+	wasReset(t, c)
+	s.mustTell(t, "refuse region-a")
+	if _, err := net.Dial("tcp", s.info.Nodes[0].Relay); err == nil {
+		t.Error("the relay still accepts")
+	}
+	s.mustTell(t, "heal region-a")
+	dial(t, s.info.Nodes[0].Relay)
 }
 
 func TestRunRefusesNonsense(t *testing.T) {
@@ -159,26 +178,6 @@ func TestRunRefusesNonsense(t *testing.T) {
 	if err := lab.Send(within(t), s.info.Socket, "status", io.Discard); err == nil {
 		t.Error("a lab that has ended answers")
 	}
-}
-
-func TestRunBreaksTheWayOfTheProxy(t *testing.T) {
-	s := runLab(t, lab.RunOptions{Options: lab.Options{Single: true}})
-	c := dial(t, s.info.Nodes[0].Relay)
-	s.mustTell(t, "blackhole region-a")
-	send(t, c, strings.Repeat("x", 8))
-	silent(t, c)
-	s.mustTell(t, "reset region-a")
-	wasReset(t, c)
-	s.mustTell(t, "refuse region-a")
-	if _, err := net.Dial("tcp", s.info.Nodes[0].Relay); err == nil {
-		t.Error("the relay still accepts")
-	}
-	s.mustTell(t, "heal region-a")
-	dial(t, s.info.Nodes[0].Relay)
-	must(t, s.input.Close()) // the end of the input ends nothing
-	must(t, lab.Send(within(t), s.info.Socket, "status", io.Discard))
-	s.end()
-	must(t, <-s.ended)
 }
 
 func TestRunWritesAConfigurationForTheProxy(t *testing.T) {

@@ -78,7 +78,7 @@ func TestCertificatePerNode(t *testing.T) {
 }
 
 func TestStoredPasswordFollowsTheMethod(t *testing.T) {
-	for method, prefix := range map[string]string{"md5": "md5", "password": "SCRAM-SHA-256$", "trust": "SCRAM-SHA-256$"} {
+	for method, prefix := range map[string]string{"md5": "md5", "trust": "SCRAM-SHA-256$"} {
 		t.Run(method, func(t *testing.T) {
 			ctx, l := start(t, lab.Options{Single: true, AppAuth: method})
 			n := l.Node(lab.RegionA)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -35,6 +36,7 @@ func (l *Lab) run(ctx context.Context, t tool) error {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = l.account.processAttributes()
+	cmd.Cancel = func() error { return sendSignal(-cmd.Process.Pid, syscall.SIGKILL) } // its group: initdb runs others
 	cmd.WaitDelay = 5 * time.Second
 	began := time.Now()
 	err := cmd.Run()
