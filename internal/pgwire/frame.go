@@ -77,6 +77,28 @@ func (f *frame) header(b []byte) int {
 	return n
 }
 
+// skip takes messages of which only their end matters from the front of b, as long as they are whole and come between messages, and returns how
+// many bytes: those of type 'd' (CopyData) and, with rows, 'D' (DataRow from a server; from a client it is Describe).
+func (f *frame) skip(b []byte, rows bool) int {
+	if f.have != 0 {
+		return 0
+	}
+	fold := byte(0)
+	if rows {
+		fold = 'd' ^ 'D'
+	}
+	n := 0
+	for len(b)-n >= headerLength && b[n]|fold == 'd' {
+		length := binary.BigEndian.Uint32(b[n+1 : n+headerLength])
+		if length < 4 || uint64(length) >= uint64(len(b)-n) {
+			break
+		}
+		f.typ = b[n]
+		n += 1 + int(length)
+	}
+	return n
+}
+
 // body takes body bytes from b and returns how many; the message is complete when f.rest is 0.
 func (f *frame) body(b []byte) int {
 	n := int(min(f.rest, int64(len(b))))

@@ -28,6 +28,7 @@ type clientSide struct {
 	portals effect // of the named portals, whichever it is
 
 	unsynced   bool // extended-protocol messages since the last request
+	skippable  bool // a Query or FunctionCall behind such messages since the last Sync: the server may be skipping all of it
 	terminated bool
 	stopped    bool // nothing is tracked any more
 }
@@ -44,8 +45,11 @@ const (
 // Client accounts bytes that are about to be forwarded from client to server. It must return before they are written.
 func (t *Tracker) Client(b []byte) {
 	c := &t.client
+	f := &c.frame
 	for len(b) > 0 && !c.stopped {
-		f := &c.frame
+		if b = b[f.skip(b, false):]; len(b) == 0 {
+			break
+		}
 		if f.have < headerLength {
 			b = b[f.header(b):]
 			if f.have < headerLength {
@@ -169,18 +173,19 @@ func (t *Tracker) clientMessage() {
 	switch c.frame.typ {
 	case 'P':
 		c.parsed()
-		c.extended()
+		c.extended(1)
 	case 'B':
 		t.bound()
-		c.extended()
+		c.extended(1)
 	case 'E':
 		t.executes(c.executed())
-		c.extended()
+		c.extended(1)
 	case 'D', 'C':
-		c.extended()
+		c.extended(1)
 	case 'H':
-		if c.frame.length != 4 { // fails, and the skip to the next Sync begins; a proper one asks for nothing and begins nothing
-			c.extended()
+		// A proper Flush asks for nothing and begins nothing. Another one fails, and the skip to the next Sync begins, unless a COPY swallows it.
+		if c.frame.length != 4 {
+			c.extended(0)
 		}
 	case 'Q':
 		t.executes(c.text.effect())
@@ -197,10 +202,11 @@ func (t *Tracker) clientMessage() {
 	}
 }
 
-func (c *clientSide) extended() {
+// extended counts a message of the extended protocol, and how many of the messages that serverMessage counts answer it if it does not fail.
+func (c *clientSide) extended(replies uint32) {
 	c.unsynced, c.last, c.copyEnd = true, lastExtended, false
 	c.unit = c.requests + 1
-	c.replies++
+	c.replies += replies
 }
 
 // simple counts a Query or FunctionCall. The server takes it as the end of extended-protocol messages before it, unless one of those fails:
@@ -209,6 +215,7 @@ func (t *Tracker) simple() {
 	c := &t.client
 	if c.unsynced {
 		t.mixed.put(c.requests, t.serverWord.Load()>>serverFlagBits, c.replies)
+		c.skippable = true
 	}
 	c.requests++
 	c.unit = c.requests
@@ -228,7 +235,7 @@ func (t *Tracker) sync() {
 	}
 	t.mixed.sync(c.requests)
 	c.requests++
-	c.unsynced, c.replies = false, 0
+	c.unsynced, c.replies, c.skippable = false, 0, false
 }
 
 func (t *Tracker) endCopy() {
@@ -293,7 +300,7 @@ func (t *Tracker) executes(e effect) {
 	switch e {
 	case effectNone:
 	case effectBegin:
-		c.blockBegins, c.beginAlone = true, c.frame.typ == 'Q' && !c.unsynced
+		c.blockBegins, c.beginAlone = true, c.frame.typ == 'Q' && !c.unsynced && !c.skippable
 		t.begun.Store(request)
 	case effectRollback:
 		c.blockBegins, c.ends = false, request

@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -13,18 +14,31 @@ import (
 //	= idle | busy, block | failed, doubt, broken    what the tracker says now: exactly these words
 func runScript(t *testing.T, tr *Tracker, script string) {
 	t.Helper()
+	runScriptIn(t, tr, script, 1<<30)
+}
+
+// runScriptIn gives the tracker what a line says in pieces of at most size bytes.
+func runScriptIn(t *testing.T, tr *Tracker, script string, size int) {
+	t.Helper()
 	for n, line := range strings.Split(strings.TrimSpace(script), "\n") {
 		kind, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch kind {
 		case ">":
+			var b []byte
 			for _, m := range strings.Split(rest, "|") {
-				tr.Client(clientMsg(strings.TrimSpace(m)))
+				b = append(b, clientMsg(strings.TrimSpace(m))...)
+			}
+			for piece := range slices.Chunk(b, size) {
+				tr.Client(piece)
 			}
 		case "<":
+			var b []byte
 			for _, m := range strings.Fields(rest) {
-				b := serverMsg(m)
-				if pass, stop := tr.Server(b); stop || pass != len(b) {
-					t.Fatalf("line %d %q: %s was kept back", n+1, line, m)
+				b = append(b, serverMsg(m)...)
+			}
+			for piece := range slices.Chunk(b, size) {
+				if pass, stop := tr.Server(piece); stop || pass != len(piece) {
+					t.Fatalf("line %d %q: %q was kept back", n+1, line, piece[pass:])
 				}
 			}
 		case "=":
@@ -98,9 +112,9 @@ func serverMsg(s string) []byte {
 func TestScripts(t *testing.T) {
 	for name, script := range scripts {
 		t.Run(name, func(t *testing.T) {
-			tr := new(Tracker)
-			tr.Start('I')
-			runScript(t, tr, script)
+			for _, size := range []int{1 << 30, 1, 2, 3, 4, 5, 6, 7, 11} {
+				runScriptIn(t, started(), script, size)
+			}
 		})
 	}
 }

@@ -31,10 +31,14 @@ func (t *Tracker) PassServer(b []byte) { t.serverBytes(b, false) }
 func (t *Tracker) serverBytes(b []byte, mayStop bool) (pass int, stop bool) {
 	s := &t.server
 	f := &s.frame
+	if t.broken.Load() != nil {
+		return len(b), false
+	}
 	for pass < len(b) {
-		if t.broken.Load() != nil {
-			pass = len(b)
-			break
+		if s.answering {
+			if pass += f.skip(b[pass:], true); pass == len(b) {
+				break
+			}
 		}
 		if f.have < headerLength {
 			if mayStop && f.between() && (b[pass] == 'E' || b[pass] == 'N') && idle(t.serverState(), t.clientWord.Load()) {
@@ -42,23 +46,32 @@ func (t *Tracker) serverBytes(b []byte, mayStop bool) (pass int, stop bool) {
 				break
 			}
 			pass += f.header(b[pass:])
-			if f.have < headerLength || !t.serverHeader() {
-				continue
+			if f.have < headerLength {
+				break
+			}
+			if err := f.serverFault(); err != nil {
+				return t.serverBroken(b, err)
 			}
 		}
-		if f.rest > 0 {
-			if f.typ == 'Z' && pass < len(b) {
-				s.body = b[pass]
-			}
+		if f.rest > 0 && pass < len(b) {
+			s.body = b[pass] // of ReadyForQuery there is one byte
 			pass += f.body(b[pass:])
 		}
 		if f.rest == 0 {
-			t.serverMessage()
+			if err := t.serverMessage(); err != nil {
+				return t.serverBroken(b, err)
+			}
 			f.have = 0
 		}
 	}
 	t.publishServer()
 	return pass, stop
+}
+
+func (t *Tracker) serverBroken(b []byte, err error) (pass int, stop bool) {
+	t.fail(&t.server.frame, true, err)
+	t.publishServer()
+	return len(b), false
 }
 
 func (t *Tracker) publishServer() { t.serverWord.Store(t.serverState()) }
@@ -78,42 +91,32 @@ func (t *Tracker) serverState() uint64 {
 	return word
 }
 
-// serverHeader checks a complete header.
-func (t *Tracker) serverHeader() bool {
-	f := &t.server.frame
+// serverFault checks a complete header of the server's.
+func (f *frame) serverFault() error {
+	valid := f.validLength()
 	switch f.typ {
 	case 'D', 'd', 'T', 'E', 'N', 'A', 'S', 'C', 't', 'V', 'G', 'H', 'W', 'R', 'K', 'v':
-		if f.validLength() {
-			return true
-		}
 	case '1', '2', '3', 'n', 's', 'I', 'c':
-		if f.length == 4 {
-			return true
-		}
+		valid = f.length == 4
 	case 'Z':
-		if f.length == 5 {
-			return true
-		}
+		valid = f.length == 5
 	default:
-		return t.serverBroken(ErrMessageType)
+		return ErrMessageType
 	}
-	return t.serverBroken(ErrMessageLength)
-}
-
-func (t *Tracker) serverBroken(err error) bool {
-	t.fail(&t.server.frame, true, err)
-	return false
+	if !valid {
+		return ErrMessageLength
+	}
+	return nil
 }
 
 // serverMessage accounts a message that is about to be relayed to its last byte.
-func (t *Tracker) serverMessage() {
+func (t *Tracker) serverMessage() error {
 	s := &t.server
 	switch s.frame.typ {
 	case 'N', 'A', 'S', 'R', 'K', 'v': // at any time, or before the first ReadyForQuery
-		return
+		return nil
 	case 'Z':
-		t.ready()
-		return
+		return t.ready()
 	}
 	if !s.answering {
 		s.answering = true
@@ -133,6 +136,7 @@ func (t *Tracker) serverMessage() {
 	case 'E':
 		s.serverError()
 	}
+	return nil
 }
 
 // serverError accounts an ErrorResponse within an answer.
@@ -153,29 +157,27 @@ func (t *Tracker) copySucceeded() {
 }
 
 // ready accounts a ReadyForQuery.
-func (t *Tracker) ready() {
+func (t *Tracker) ready() error {
 	s := &t.server
 	status := statusOf(s.body)
 	if status == statusNone {
-		t.serverBroken(ErrTransactionStatus)
-		return
+		return ErrTransactionStatus
 	}
 	requests := t.clientWord.Load() >> clientFlagBits
 	if s.settled == requests {
 		// Nothing was asked: the first one after the login, or an error that struck between requests (PostgresMain sends one after each).
 		if s.status != statusNone && !s.failed {
-			t.serverBroken(ErrUnexpectedReady)
-			return
+			return ErrUnexpectedReady
 		}
 	} else if !t.settle(requests) {
-		t.serverBroken(ErrUnexpectedReady)
-		return
+		return ErrUnexpectedReady
 	}
 	if s.failed {
 		t.failed.Store(s.settled)
 	}
 	s.status, s.replies, s.answered = status, 0, 0
 	s.answering, s.failed, s.copyIn, s.copyFail = false, false, false, false
+	return nil
 }
 
 // settle finds which of the unsettled requests a ReadyForQuery answers, and leaves those up to it behind. It is false if that one has not been

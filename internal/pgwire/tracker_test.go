@@ -37,7 +37,7 @@ func TestAPingIsBusyUntilItsReadyForQuery(t *testing.T) {
 	}
 }
 
-func TestAnUnsolicitedErrorIsKeptBackAtAnIdleBoundary(t *testing.T) {
+func TestWhatComesBeforeAnUnsolicitedErrorPasses(t *testing.T) {
 	tr := started()
 	b := append(msg('S', "a\x00b\x00"), msg('E', "SFATAL\x00\x00")...)
 	pass, stop := tr.Server(b)
@@ -55,5 +55,12 @@ func TestAnUnsolicitedErrorIsKeptBackAtAnIdleBoundary(t *testing.T) {
 	tr.Client(msg('Q', "SELECT 1\x00"))
 	if pass, stop := tr.Server(b); stop || pass != len(b) {
 		t.Fatal("an answer was kept back", pass, stop)
+	}
+	// Behind the end of an answer in the same read the session is idle again.
+	tr = started()
+	tr.Client(msg('Q', "SELECT 1\x00"))
+	b = append(append(msg('C', "SELECT 1\x00"), msg('Z', "I")...), msg('N', "SWARNING\x00\x00")...)
+	if pass, stop := tr.Server(b); !stop || b[pass] != 'N' {
+		t.Fatal(pass, stop)
 	}
 }
