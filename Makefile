@@ -7,6 +7,8 @@ SHELL := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS     := -s -w -X main.version=$(VERSION)
+# One set of flags for every program, so that packages they share are compiled once.
+GOBUILD     := CGO_ENABLED=0 go build -trimpath
 
 # Flags of the test targets. Two packages at a time: most of them run PostgreSQL servers of their own.
 TESTFLAGS ?= -p 2 -timeout 15m
@@ -23,11 +25,11 @@ setup: ## install what is missing for build and tests (PostgreSQL; says what it 
 
 .PHONY: build
 build: ## one static binary: bin/pgtether
-	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/pgtether ./cmd/pgtether
+	$(GOBUILD) -ldflags "$(LDFLAGS)" -o bin/pgtether ./cmd/pgtether
 
 .PHONY: demo
 demo: setup build ## the main job, told with numbers: a real pair, the proxy, a change of writer; leaves nothing behind
-	@go build -o .cache/bin/demo ./test/demo && exec .cache/bin/demo -pgtether bin/pgtether
+	@$(GOBUILD) -o .cache/bin/demo ./test/demo && exec .cache/bin/demo -pgtether bin/pgtether
 
 .PHONY: lab
 lab: setup build ## the same pair and proxy, with faults on demand, until Ctrl-C
@@ -35,7 +37,7 @@ lab: setup build ## the same pair and proxy, with faults on demand, until Ctrl-C
 
 .PHONY: keycloak
 keycloak: build ## Keycloak through pgtether: boot, realm, users, login, refresh, logout (KEEP=1 stays up)
-	@KEEP=$(KEEP) scripts/keycloak.sh
+	@$(GOBUILD) -o .cache/bin/keycloak ./test/keycloak && KEEP=$(KEEP) scripts/keycloak.sh
 
 .PHONY: test
 test: setup ## all fast tests, those on real PostgreSQL included

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Keycloak through pgtether: fetches the official distribution once (Maven, pinned version and checksum, cached in .cache/), builds it
-# for PostgreSQL once, then boots it against a lab behind pgtether and uses it. KEEP=1 stays up until Ctrl-C.
+# for PostgreSQL once, then has the built test/keycloak boot it against a lab behind pgtether and use it. KEEP=1 stays up until Ctrl-C.
+# `make keycloak` builds what this needs and calls it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,8 +36,6 @@ if [ ! -f "$home/.built" ]; then
   mv "$home.new" "$home"
 fi
 
-flags=(-home "$home" -pgtether "${PGTETHER_BINARY:-bin/pgtether}")
+flags=(-home "$home" -pgtether bin/pgtether)
 [ -z "${KEEP:-}" ] || flags+=(-keep)
-mkdir -p .cache/bin
-go build -o .cache/bin/keycloak ./test/keycloak
 exec .cache/bin/keycloak "${flags[@]}"
