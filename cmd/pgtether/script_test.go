@@ -46,11 +46,31 @@ func TestScripts(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "closed.toml"), fmt.Appendf(nil, closedConfig, closed), 0o600); err != nil {
 				return err
 			}
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "taken.toml"), fmt.Appendf(nil, takenConfig, closed, address), 0o600); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "proxy.toml"), fmt.Appendf(nil, proxyConfig, address), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": cmdExits, "requests": cmdRequests},
 	})
 }
+
+// takenConfig is a configuration whose admin.address somebody else listens on.
+const takenConfig = `[listen]
+address = %q
+[admin]
+address = %q
+[state]
+dir = "state"
+[[node]]
+name = "region-a"
+address = "127.0.0.1:1"
+[probe]
+user = "pgtether"
+password_file = "password"
+[failover]
+mode = "observe"
+`
 
 // cmdExits runs pgtether and compares its exit code: "exits 2 status --nonsense". stdout and stderr are kept as after exec.
 func cmdExits(ts *testscript.TestScript, neg bool, args []string) {

@@ -29,7 +29,7 @@ func newServeCommand() *cobra.Command {
 				path = os.Getenv(envConfig)
 			}
 			if path == "" {
-				return usageError(errors.New("no configuration: give --config FILE or set " + envConfig))
+				return usageError(errors.New("no configuration file is named: give --config FILE or set " + envConfig))
 			}
 			return serve(cmd.Context(), path, cmd.ErrOrStderr())
 		},
