@@ -25,8 +25,10 @@ func TestAShutGateLetsNobodyIn(t *testing.T) {
 
 func TestWaitReturnsOnlyWhenTheLastWriterHasLeft(t *testing.T) {
 	g := newGate()
-	if !g.enter() || !g.enter() {
-		t.Fatal("an open gate turned a writer away")
+	for range 2 {
+		if !g.enter() {
+			t.Fatal("an open gate turned a writer away")
+		}
 	}
 	g.shut()
 	done := make(chan struct{})
