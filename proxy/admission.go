@@ -93,14 +93,15 @@ func (p *place) leave() {
 	p.adm.locked(func() { p.adm.leaveLocked(p) })
 }
 
-// shed ends one login to make room for a new client: the one that has waited longest for its client, or else, in a flood, the one that has waited
-// longest in the line. It reports whether there was one.
+// shed ends one login to make room for a new client where limits.max_clients is reached: the one that has waited longest for its client, or else
+// the first in the line. (There is a line only when logins come faster than the server takes them: then somebody has to be turned away, and
+// whoever has waited longest is too late first.) It reports whether there was one.
 func (a *admission) shed() bool {
 	var victim *place
 	a.locked(func() {
 		if e := a.silent.Front(); e != nil {
 			victim = e.Value.(*place)
-		} else if e := a.line.Front(); e != nil && time.Since(e.Value.(*place).came) > overload {
+		} else if e := a.line.Front(); e != nil {
 			victim = e.Value.(*place)
 		}
 		if victim != nil {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -21,6 +22,8 @@ type backend struct {
 	epoch uint64
 	node  string
 	addr  string
+	// cut is done when the epoch has been cut; its cause is a *cutError.
+	cut   context.Context
 	raw   *net.TCPConn
 	table *table
 	// conn is what the protocol is spoken on: the backend itself, or TLS on top of it. Set once, before the backend is shared.
@@ -37,8 +40,8 @@ type backend struct {
 type interrupter interface{ interrupt(cause error) }
 
 // newBackend wraps a fresh connection. It still has to be added to the table.
-func newBackend(t *table, r Route, raw *net.TCPConn, client interrupter) *backend {
-	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, raw: raw, table: t, client: client, toBackend: newGate(), toClient: newGate()}
+func newBackend(t *table, r *openRoute, raw *net.TCPConn, client interrupter) *backend {
+	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, cut: r.ctx, raw: raw, table: t, client: client, toBackend: newGate(), toClient: newGate()}
 	b.conn = b
 	return b
 }

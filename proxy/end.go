@@ -208,30 +208,40 @@ func inDoubt(p *pair, why pgwire.Reason) pgwire.Reason {
 // session: only a fresh look at the server can tell. again means that the pair was started again.
 func (s *session) judge(p *pair, r result) (again bool, o outcome) {
 	s.srv.suspect(p.backend.node)
-	ctx, cancel := context.WithTimeout(s.srv.ctx, aliveTimeout)
-	defer cancel()
-	alive := s.srv.deps.WriterAlive != nil && s.srv.deps.WriterAlive(ctx, p.backend.epoch)
-	if !alive {
-		return false, outcome{end: pgwire.WriterLost.String(), reason: pgwire.WriterLost, speak: r.clean, err: r.err}
-	}
-	o = outcome{end: endedByServer, err: r.err}
-	_ = p.clientRaw.SetDeadline(time.Now().Add(wordTimeout))
 	words := append(r.keptBack, p.fromServer...)
 	p.fromServer = nil
-	if !p.backend.toClient.enter() {
-		return false, outcome{end: pgwire.WriterLost.String(), reason: pgwire.WriterLost, speak: r.clean}
+	if !s.writerAlive(p.backend) || !p.backend.toClient.enter() {
+		why := pgwire.WriterLost
+		var cut *cutError
+		if errors.As(context.Cause(p.backend.cut), &cut) {
+			why = cut.why
+		}
+		return false, outcome{end: why.String(), reason: why, speak: r.clean}
 	}
+	_ = p.clientRaw.SetWriteDeadline(time.Now().Add(wordTimeout))
 	_, err := p.client.Write(words)
 	p.backend.toClient.leave()
 	p.tracker.PassServer(words)
-	if err != nil || r.keptBack[0] == 'E' {
-		return false, o
+	if err == nil && r.keptBack[0] == 'N' && s.goesOn(p) {
+		return true, outcome{}
 	}
-	return s.partOrGoOn(p), o
+	return false, outcome{end: endedByServer}
 }
 
-// partOrGoOn follows a warning that the server means to end the session. As a rule it does so at once; if it does not, the session goes on.
-func (s *session) partOrGoOn(p *pair) (again bool) {
+// writerAlive asks whether the backend's server still serves. A cut ends the question.
+func (s *session) writerAlive(b *backend) bool {
+	if s.srv.deps.WriterAlive == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.srv.ctx, aliveTimeout)
+	defer cancel()
+	stop := context.AfterFunc(b.cut, cancel)
+	defer stop()
+	return s.srv.deps.WriterAlive(ctx, b.epoch) && b.cut.Err() == nil
+}
+
+// goesOn starts the pair again after a warning that the server means to end the session, unless it does so at once, as it does as a rule.
+func (s *session) goesOn(p *pair) bool {
 	_ = p.backend.SetReadDeadline(time.Now().Add(partingTimeout))
 	var b [512]byte
 	n, err := p.backend.conn.Read(b[:])

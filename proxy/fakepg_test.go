@@ -169,8 +169,8 @@ func (c *fakeConn) read() (typ byte, body []byte, err error) {
 	return head[0], body, err
 }
 
-// serve answers queries until the client ends: "begin" and "commit" open and close a block, "fail" fails, "silent" is never answered, everything
-// else is echoed as one row.
+// serve answers queries until the client ends: "begin" and "commit" open and close a block, "fail" fails, what contains "silent" is never answered,
+// everything else is echoed as one row.
 func (c *fakeConn) serve() {
 	status := byte('I')
 	for {
@@ -187,10 +187,8 @@ func (c *fakeConn) serve() {
 			status = 'T'
 		case sql == "commit":
 			status = 'I'
-		case sql == "silent":
+		case strings.Contains(sql, "silent"):
 			continue
-		case sql == "die":
-			return
 		case sql == "fail":
 			c.sendMessages(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42601", Message: "syntax error"})
 		}

@@ -158,8 +158,31 @@ func TestACutDoesNotWaitForThoseWhoDoNotRead(t *testing.T) {
 		if took := time.Since(start); took > patience/4 {
 			t.Errorf("the cut took %s", took)
 		}
-		if res := r.awaitEnd(endCut); res.clean {
-			t.Error("clean, though the client has received a part of a message")
+		r.awaitEnd(endCut)
+	})
+}
+
+// An error of the proxy's own may follow only where the last message was relayed to its end.
+func TestACutInTheMiddleOfAMessageIsNotClean(t *testing.T) {
+	row := encode(&pgproto3.DataRow{Values: [][]byte{[]byte("value")}})
+	onEach(t, func(t *testing.T, newRig func(bool) *rig) {
+		half, whole := newRig(false).start(), newRig(false).start()
+		for _, r := range []*rig{half, whole} {
+			r.client.write([]byte(simple("slow")))
+			r.expect(r.server, simple("slow"))
+			words := row + row
+			if r == half {
+				words = words[:len(words)-1]
+			}
+			r.server.write([]byte(words))
+			r.expect(r.client, words)
+		}
+		half.forwarder.cut(1, pgwire.WriterLost)
+		if res := half.awaitEnd(endCut); res.clean {
+			t.Error("clean in the middle of a message")
+		}
+		if res := whole.awaitEnd(endCut); !res.clean {
+			t.Error("not clean after a whole message")
 		}
 	})
 }
@@ -193,7 +216,7 @@ func TestACutDetachesAllClientsBeforeItClosesAnyBackend(t *testing.T) {
 	for range n {
 		outer, inner := tcpPair(t)
 		t.Cleanup(func() { _ = outer.Close() })
-		b := newBackend(tab, Route{Epoch: 1}, inner, nil)
+		b := newBackend(tab, testRoute(1), inner, nil)
 		tab.add(b)
 		backends = append(backends, b)
 		watch.Go(func() {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -62,7 +63,7 @@ func newRig(t testing.TB, f forwarder, tab *table, w wiring, opaque bool) *rig {
 	outerClient, clientRaw := tcpPair(t)
 	outerServer, serverRaw := tcpPair(t)
 	r.leg = newClientLeg(clientRaw, patience)
-	b := newBackend(tab, Route{Epoch: 1, Node: "region-a", Address: "127.0.0.1:1"}, serverRaw, r.leg)
+	b := newBackend(tab, testRoute(1), serverRaw, r.leg)
 	if !tab.add(b) {
 		t.Fatal("epoch 1 is cut already")
 	}
@@ -84,6 +85,11 @@ func newRig(t testing.TB, f forwarder, tab *table, w wiring, opaque bool) *rig {
 	}
 	t.Cleanup(func() { _ = outerClient.Close(); _ = outerServer.Close(); _ = clientRaw.Close(); _ = b.Close() })
 	return r
+}
+
+// testRoute is a route that no table knows.
+func testRoute(epoch uint64) *openRoute {
+	return &openRoute{Route: Route{Epoch: epoch, Node: "region-a", Address: "127.0.0.1:1"}, ctx: context.Background()}
 }
 
 func (r *rig) start() *rig {

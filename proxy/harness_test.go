@@ -64,7 +64,8 @@ func newHarness(t testing.TB, cfg Config, deps Deps) *harness {
 		cancel() // force what is left
 		_ = h.Shutdown(ctx)
 		if t.Failed() {
-			t.Logf("log of the proxy:\n%s", h.logs.String())
+			logs := h.logs.String()
+			t.Logf("log of the proxy:\n%s", logs[max(0, len(logs)-4000):])
 		}
 	})
 	return h
@@ -153,6 +154,20 @@ func (h *harness) metric(name string, label ...string) float64 {
 // refusals returns how often the reason was counted.
 func (h *harness) refusals(r pgwire.Reason) float64 {
 	return h.metric("pgtether_refusals_total", r.String())
+}
+
+// clients is how many clients count against the limits.
+func (h *harness) clients() int {
+	h.counts.mu.Lock()
+	defer h.counts.mu.Unlock()
+	return h.counts.total
+}
+
+// underWay is how many logins are between the dial and the session.
+func (h *harness) underWay() int {
+	h.admission.mu.Lock()
+	defer h.admission.mu.Unlock()
+	return h.admission.underWay
 }
 
 // eventually waits until the condition holds.

@@ -81,7 +81,7 @@ func TestBadBeginnings(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 			eventually(t, "the reason is counted", func() bool { return h.refusals(c.reason) == 1 })
-			eventually(t, "the connection is forgotten", func() bool { return h.Server.pending.size() == 0 && h.counts.total == 0 })
+			eventually(t, "the connection is forgotten", func() bool { return h.Server.pending.size() == 0 && h.clients() == 0 })
 		})
 	}
 	if pg.pid.Load() != 1000 {
