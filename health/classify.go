@@ -50,19 +50,8 @@ func sqlState(code string) string {
 	return code
 }
 
-// ownFault are failures to even try: they say nothing about the node.
-var ownFault = []error{
-	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, syscall.EACCES, syscall.EPERM, syscall.ENETDOWN,
-	context.Canceled, net.ErrClosed,
-}
-
 // isSilence reports whether nothing was heard of the node although everything was done to hear it.
 func isSilence(err error) bool {
-	for _, own := range ownFault {
-		if errors.Is(err, own) {
-			return false
-		}
-	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
 		return dns.IsNotFound // a name that is gone; a resolver that fails is our own trouble
@@ -70,7 +59,8 @@ func isSilence(err error) bool {
 	return isNetwork(err)
 }
 
-// isNetwork reports whether the network ended an attempt: too late, reset, closed, no way there.
+// isNetwork reports whether the network ended an attempt: too late, reset, closed, no way there. What is not listed (no free descriptor, port or
+// memory, a firewall on this machine) is a failure of our own and proves nothing about the node.
 func isNetwork(err error) bool {
 	var netErr net.Error
 	if errors.As(err, &netErr) && netErr.Timeout() {

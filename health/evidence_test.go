@@ -30,7 +30,7 @@ func closedPort(t *testing.T) string {
 const slack = 3 * time.Second
 
 func TestEvidenceOfWhatAServerDoes(t *testing.T) {
-	const honest, short = 5 * time.Second, 400 * time.Millisecond
+	const honest, short = 30 * time.Second, 400 * time.Millisecond
 	huge := "\x7f\xff\xff\xff"
 	row := encoded(&pgproto3.DataRow{Values: [][]byte{make([]byte, 1000)}})
 	for _, c := range []struct {
@@ -94,6 +94,9 @@ func TestEvidenceOfWhatAServerDoes(t *testing.T) {
 			o := probeOnce(t, fakeTarget(f.addr, c.timeout))
 			if took := time.Since(began); took > c.timeout+slack {
 				t.Errorf("round took %s, want at most %s", took, c.timeout)
+			}
+			if took := time.Since(began); c.timeout == honest && took > honest/2 {
+				t.Errorf("round took %s although everything was said at once", took)
 			}
 			for name, a := range map[string]decision.Attempt{"fresh": o.Fresh, "persistent": o.Persistent} {
 				if a.Evidence != c.evidence || a.SQLState != c.sqlState || !strings.Contains(a.Detail, c.detail) {
@@ -198,6 +201,36 @@ func TestARoundIsCutShortByItsContext(t *testing.T) {
 	if o.Evidence() != decision.EvidenceUnknown {
 		t.Errorf("evidence = %s, want unknown: %+v", o.Evidence(), o)
 	}
+}
+
+// What the server sent on the kept connection before a round is no sign of life in it.
+func TestOldNewsIsNoAnswer(t *testing.T) {
+	f := newFake(t, readStartup, login(), untilSync(statementCount), tell(told()), pause, say(&pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}), swallow)
+	p := NewProber(clock())
+	defer p.Close()
+	target := fakeTarget(f.addr, 10*time.Second)
+	o := p.Probe(t.Context(), target)
+	answersEverywhere(t, o)
+	same(t, "role", o.Role, decision.RoleStandby)
+	for deadline := time.Now().Add(10 * time.Second); p.persistent.pg.Frontend().ReadBufferLen() == 0 && !readable(p.persistent.raw) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	target.Timeout = 400 * time.Millisecond
+	o = p.Probe(t.Context(), target)
+	same(t, "persistent", o.Persistent.Evidence.String()+" "+o.Persistent.Detail, "silent no answer in time")
+	same(t, "fresh", o.Fresh.Evidence, decision.Answers)
+}
+
+func TestAChangedTargetDropsTheKeptConnection(t *testing.T) {
+	before := newFake(t, readStartup, login(), untilSync(statementCount), tell(told()), swallow)
+	after := newFake(t, readStartup, fatal("57P03", "starting up"))
+	p := NewProber(clock())
+	defer p.Close()
+	answersEverywhere(t, p.Probe(t.Context(), fakeTarget(before.addr, 10*time.Second)))
+	dials := before.dials.Load()
+	o := p.Probe(t.Context(), fakeTarget(after.addr, 10*time.Second))
+	same(t, "persistent", o.Persistent.SQLState, "57P03")
+	same(t, "dials to the old address", before.dials.Load(), dials)
 }
 
 func TestAPanicIsUnknownEvidence(t *testing.T) {

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,6 +169,31 @@ func fatal(code, message string) step {
 	return say(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message})
 }
 
+// tell answers all statements of a round with these rows; every column is text.
+func tell(answers []answer) step {
+	var all []pgproto3.BackendMessage
+	for _, a := range answers {
+		all = append(all, &pgproto3.ParseComplete{}, &pgproto3.BindComplete{})
+		description, names := &pgproto3.RowDescription{}, []string{}
+		if len(a.rows) > 0 {
+			names = slices.Sorted(maps.Keys(a.rows[0]))
+		}
+		for _, name := range names {
+			description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25})
+		}
+		all = append(all, description)
+		for _, r := range a.rows {
+			data := &pgproto3.DataRow{}
+			for _, name := range names {
+				data.Values = append(data.Values, []byte(r[name]))
+			}
+			all = append(all, data)
+		}
+		all = append(all, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	}
+	return say(all...)
+}
+
 // failing answers n statements with the same error.
 func failing(n int, code, message string) step {
 	var all []pgproto3.BackendMessage
@@ -208,6 +235,16 @@ func swallow(c *fakeConn) error {
 
 func reset(c *fakeConn) error {
 	return c.Conn.(*net.TCPConn).SetLinger(0)
+}
+
+// pause lets the client take what was sent before, so that what follows comes by itself.
+func pause(c *fakeConn) error {
+	select {
+	case <-time.After(200 * time.Millisecond):
+		return nil
+	case <-c.closing:
+		return io.EOF
+	}
 }
 
 // drip sends one byte at a time.

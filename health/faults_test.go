@@ -125,7 +125,7 @@ func TestEncryptedProbes(t *testing.T) {
 			t.Error("the kept connection was dropped")
 		}
 		same(t, "encrypted", one(ctx, t, a, fmt.Sprintf("SELECT ssl FROM pg_stat_ssl WHERE pid = %d", kept.pg.PID())), "t")
-		must(t, a.Exec(ctx, "postgres", fmt.Sprintf("SELECT pg_terminate_backend(%d, 5000)", kept.pg.PID())))
+		terminate(ctx, t, a, fmt.Sprintf("pid = %d", kept.pg.PID()))
 		answersEverywhere(t, p.Probe(ctx, target))
 	})
 }

@@ -16,9 +16,6 @@ func (r *round) facts() facts {
 	return facts{}
 }
 
-// sameReason are refusals that the replication connection would get too: trying it would only fill the server's log.
-var sameReason = map[string]bool{"57P03": true, "28P01": true}
-
 // needsIdentity reports whether the replication way must be tried for what an ordinary one has just shown.
 func (r *round) needsIdentity(res wayResult) bool {
 	if res.way == replication {
@@ -26,7 +23,7 @@ func (r *round) needsIdentity(res wayResult) bool {
 	}
 	switch res.attempt.Evidence {
 	case decision.Alive:
-		return !sameReason[res.attempt.SQLState]
+		return true // too many connections, no such database: the replication connection may get in where this one did not
 	case decision.Answers:
 		o := res.facts.observation
 		r.prober.recall(&o, res.facts.started)

@@ -14,8 +14,7 @@ type identity struct {
 	timeline uint32
 	// position is a primary's flush position, or the end of what a standby has received or replayed.
 	position decision.Opt[decision.LSN]
-	// role is known from PostgreSQL 14 on, which reports in_hot_standby at every login.
-	role decision.Role
+	role     decision.Role
 	// history is unknown when it was not asked for or the server no longer has the file.
 	history decision.Opt[[]decision.TimelineSwitch]
 }
@@ -64,11 +63,8 @@ func (l *link) identify(ctx context.Context, known func(timeline uint32) bool) (
 	}
 	id.systemID, id.timeline = rows[0]["systemid"], uint32(timeline)
 	id.position = lsn(rows[0], "xlogpos")
-	switch l.pg.ParameterStatus("in_hot_standby") {
-	case "on":
-		id.role = decision.RoleStandby
-	case "off":
-		id.role = decision.RolePrimary
+	if id.role, err = l.roleOfServer(ctx); err != nil {
+		return id, err
 	}
 	if id.timeline == 1 || known(id.timeline) {
 		return id, nil
@@ -81,6 +77,26 @@ func (l *link) identify(ctx context.Context, known func(timeline uint32) bool) (
 		id.history = decision.Some(history)
 	}
 	return id, nil
+}
+
+// roleOfServer reads what PostgreSQL 14 and later report at every login. On 13 a session that may write is on a primary; one that may not is
+// on a standby, or on a primary with default_transaction_read_only.
+func (l *link) roleOfServer(ctx context.Context) (decision.Role, error) {
+	switch l.pg.ParameterStatus("in_hot_standby") {
+	case "on":
+		return decision.RoleStandby, nil
+	case "off":
+		return decision.RolePrimary, nil
+	}
+	rows, err := l.command(ctx, "SHOW transaction_read_only")
+	switch {
+	case err != nil && !isStatementError(err):
+		return decision.RoleUnknown, err
+	case err == nil && len(rows) == 1 && rows[0]["transaction_read_only"] == "off":
+		return decision.RolePrimary, nil
+	default:
+		return decision.RoleUnknown, nil
+	}
 }
 
 // command runs one replication command. Those know the simple protocol only.

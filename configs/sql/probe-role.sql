@@ -4,7 +4,8 @@
 --
 -- Run it once, as a superuser, on the writer (roles and grants reach the standby by replication), in the database that pgtether's
 -- probe.database names (default "postgres"): the right to execute a function belongs to one database. "password" may also be a
--- ready SCRAM-SHA-256 verifier. The statements that carry it are kept out of the server's log.
+-- ready SCRAM-SHA-256 verifier. The statements that carry it are kept out of the server's log. To keep it out of the list of processes
+-- too, start psql and give it \set password `cat FILE` and \i probe-role.sql instead.
 --
 -- pg_hba.conf on both nodes must let the role in twice, from every host that runs pgtether:
 --
