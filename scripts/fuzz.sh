@@ -11,7 +11,7 @@ while read -r dir; do
   for target in $(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$dir"/*_test.go | sed 's/^func //' | sort); do
     count=$((count + 1))
     printf 'fuzz %s %s for %s\n' "$package" "$target" "$each"
-    go test -run '^$' -fuzz "^${target}\$" -fuzztime "$each" "$package"
+    go test -run '^$' -fuzz "^${target}\$" -fuzztime "$each" "$package" </dev/null
   done
 done < <(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 [ "$count" -gt 0 ] || { echo "fuzz: no fuzz target found" >&2; exit 1; }
