@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -97,6 +98,8 @@ func FindSocket() (string, error) {
 		sockets, _ := filepath.Glob(filepath.Join(parent, dirPrefix+"*", socketName)) // the pattern is well formed
 		found = append(found, sockets...)
 	}
+	slices.Sort(found)
+	found = slices.Compact(found)
 	switch len(found) {
 	case 0:
 		return "", errors.New("find control socket: no lab runs here; start one with 'pgtether lab'")

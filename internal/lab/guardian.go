@@ -11,7 +11,8 @@ import (
 
 // guardianScript waits on a pipe whose other end only we hold. One line means that the lab was closed in order; the end of the
 // pipe without it means that we were killed, and then it ends what still works in the directory (frozen servers too, which
-// no parent death signal reaches), removes the servers' shared memory and the directory.
+// no parent death signal reaches), removes the servers' shared memory and the directory. The first round only asks, for the sake of
+// initdb, whose servers clean up after themselves but leave no file that says what to clean.
 const guardianScript = `
 dir=$1
 if read -r _; then exit 0; fi
@@ -20,13 +21,13 @@ sweep() {
 		pid=${p#/proc/}
 		[ "$pid" = $$ ] && continue
 		case "$(readlink "$p/cwd" 2>/dev/null)" in
-		"$dir"|"$dir"/*|"$dir"*" (deleted)") kill -9 "$pid" 2>/dev/null && found=1 ;;
+		"$dir"|"$dir"/*|"$dir"*" (deleted)") kill "-$sig" "$pid" 2>/dev/null && found=1 ;;
 		esac
 	done
 }
-i=0; found=1
+i=0; found=1; sig=TERM
 while [ $found = 1 ] && [ $i -lt 50 ]; do
-	found=0; sweep; i=$((i+1))
+	found=0; sweep; i=$((i+1)); sig=KILL
 	[ $found = 1 ] && sleep 0.1
 done
 for f in "$dir"/*/postmaster.pid; do

@@ -111,7 +111,8 @@ func (c *console) prepare(o *RunOptions) error {
 	}
 	c.info = describe(l, c.relays, *o)
 	var text strings.Builder
-	if err := configText.Execute(&text, map[string]any{"Info": c.info, "TLS": l.tls, "Home": home, "Listen": o.Listen, "Admin": o.Admin}); err != nil {
+	values := map[string]any{"Info": c.info, "TLS": l.tls, "Home": home, "Listen": o.Listen, "Admin": o.Admin}
+	if err := configText.Execute(&text, values); err != nil {
 		return fmt.Errorf("fill in configuration: %w", err)
 	}
 	for path, content := range map[string]string{c.info.Config: text.String(), filepath.Join(home, "probe-password"): l.ProbePassword + "\n"} {

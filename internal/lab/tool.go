@@ -36,7 +36,8 @@ func (l *Lab) run(ctx context.Context, t tool) error {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.SysProcAttr = l.account.processAttributes()
-	cmd.Cancel = func() error { return sendSignal(-cmd.Process.Pid, syscall.SIGKILL) } // its group: initdb runs others
+	// The group, because initdb and pg_rewind run servers of their own, and in time for those to remove their shared memory.
+	cmd.Cancel = func() error { return sendSignal(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	began := time.Now()
 	err := cmd.Run()

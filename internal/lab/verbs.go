@@ -48,12 +48,12 @@ func verbs() []verb {
 		{"demote", "NODE", "stop cleanly and start as a standby of the other primary", following((*Node).Demote)},
 		{"rewind", "NODE", "the same after pg_rewind", following((*Node).Rewind)},
 		{"rebuild", "NODE", "the same from a fresh base backup", following((*Node).Rebuild)},
-		{"blackhole", "NODE [clients|replication|all]", "let nothing through to the node and back (default clients: what goes through its relay)", onRelays(func(r *Relay, _ []string) error { r.Blackhole(); return nil })},
-		{"partition", "NODE [clients|replication|all]", "the same, and connects get no answer", onRelays(func(r *Relay, _ []string) error { return r.Partition() })},
-		{"refuse", "NODE [clients|replication|all]", "refuse new connections to the node", onRelays(func(r *Relay, _ []string) error { return r.Refuse() })},
-		{"reset", "NODE [clients|replication|all]", "reset the connections to the node", onRelays(func(r *Relay, _ []string) error { r.Reset(); return nil })},
-		{"delay", "NODE [clients|replication|all] DURATION", "delay each direction, such as 50ms", onRelays(delay)},
-		{"heal", "NODE [clients|replication|all]", "end the faults of the network (default all)", onRelays(func(r *Relay, _ []string) error { return r.Heal() })},
+		{"blackhole", relayArgs, "let nothing through to the node and back (default clients: what goes through its relay)", onRelays("clients", blackhole)},
+		{"partition", relayArgs, "the same, and connects get no answer", onRelays("clients", partition)},
+		{"refuse", relayArgs, "refuse new connections to the node", onRelays("clients", refuse)},
+		{"reset", relayArgs, "reset the connections to the node", onRelays("clients", reset)},
+		{"delay", relayArgs + " DURATION", "delay each direction, such as 50ms", onRelays("clients", delay)},
+		{"heal", relayArgs, "end the faults of the network (default all)", onRelays("all", heal)},
 		{"info", "", "print the addresses again", func(c *console, _ context.Context, _ *Node, _ []string) (string, error) {
 			var b strings.Builder
 			err := c.info.print(&b, false)
@@ -156,31 +156,43 @@ func following(do func(*Node, context.Context, *Node) error) func(*console, cont
 	}
 }
 
-// onRelays runs do on the relays that the second word names.
-func onRelays(do func(r *Relay, words []string) error) func(*console, context.Context, *Node, []string) (string, error) {
+// relayArgs are the operands of the faults of the network.
+const relayArgs = "NODE [clients|replication|all]"
+
+// onRelays runs do on the relays that the second word names. A node without a relay for replication has "all" mean the other one.
+func onRelays(otherwise string, do func(r *Relay, words []string) error) func(*console, context.Context, *Node, []string) (string, error) {
 	return func(c *console, _ context.Context, n *Node, words []string) (string, error) {
-		which := "clients"
+		which := otherwise
 		if len(words) > 0 && slices.Contains([]string{"clients", "replication", "all"}, words[0]) {
 			which, words = words[0], words[1:]
 		}
 		var relays []*Relay
-		if which != "replication" {
-			relays = append(relays, c.relays[n.name])
+		if r := c.relays[n.name]; r != nil && which != "replication" {
+			relays = append(relays, r)
 		}
-		if which != "clients" {
-			relays = append(relays, n.upstream)
+		if r := n.upstream; r != nil && which != "clients" {
+			relays = append(relays, r)
+		}
+		if len(relays) == 0 {
+			return "", fmt.Errorf("node %s has no such relay", n.name)
 		}
 		var errs []error
 		for _, r := range relays {
-			if r == nil {
-				errs = append(errs, fmt.Errorf("node %s has no such relay", n.name))
-				continue
-			}
 			errs = append(errs, do(r, words))
 		}
 		return "", errors.Join(errs...)
 	}
 }
+
+func blackhole(r *Relay, _ []string) error { r.Blackhole(); return nil }
+
+func partition(r *Relay, _ []string) error { return r.Partition() }
+
+func refuse(r *Relay, _ []string) error { return r.Refuse() }
+
+func reset(r *Relay, _ []string) error { r.Reset(); return nil }
+
+func heal(r *Relay, _ []string) error { return r.Heal() }
 
 func delay(r *Relay, words []string) error {
 	d, err := time.ParseDuration(firstOf(words, ""))
