@@ -35,6 +35,7 @@ type place struct {
 	in    chan struct{} // closed when the place is the login's
 
 	dialing, underWay bool
+	silentSince       time.Time
 	asSilent, asWaits *list.Element
 }
 
@@ -78,7 +79,7 @@ func (p *place) answered() {
 func (p *place) awaitsClient() {
 	p.adm.locked(func() {
 		if p.underWay && p.asSilent == nil {
-			p.asSilent = p.adm.silent.PushBack(p)
+			p.asSilent, p.silentSince = p.adm.silent.PushBack(p), time.Now()
 		}
 	})
 }
@@ -112,6 +113,23 @@ func (a *admission) shed() bool {
 		victim.evict()
 	}
 	return victim != nil
+}
+
+// silence reports whether any login waits for its client, and ends the one that has done so for longest if that is long: the server has no room, and
+// that login takes some for nothing.
+func (a *admission) silence() (any bool) {
+	var victim *place
+	a.locked(func() {
+		e := a.silent.Front()
+		if any = e != nil; any && time.Since(e.Value.(*place).silentSince) > overload {
+			victim = e.Value.(*place)
+			a.leaveLocked(victim)
+		}
+	})
+	if victim != nil {
+		victim.evict()
+	}
+	return any
 }
 
 // locked applies a change, lets in whoever can come in, and then ends those who had to make room.

@@ -96,6 +96,8 @@ func (s *session) comeOut(err error) (result string, refused *refusedError) {
 		return loginServerRefused, nil
 	case errors.Is(err, errClientGone):
 		return loginClientGone, nil
+	case errors.Is(err, errHandshake): // TLS has its own words for it, and PostgreSQL adds none
+		return loginRefused, &refusedError{reason: pgwire.BadStartupLength, detail: err.Error()}
 	default:
 		return loginFailed, nil
 	}
@@ -187,13 +189,19 @@ func (s *session) serverEnded(p *pair, r result) outcome {
 	case p.tracker != nil && p.tracker.Terminated():
 		o.end = endedByClient
 		return o
-	case p.tracker == nil || p.tracker.LastServer() == 'E':
-		return o // nobody can know why, or it has said so
+	case p.tracker == nil || p.tracker.LastServer() == 'E' || clientBroke(p):
+		return o // nobody can know why, or it has said so, or it closes without a word as PostgreSQL does on such a client
 	}
 	s.srv.suspect(p.backend.node)
 	o.reason, o.speak = inDoubt(p, pgwire.WriterLost), r.clean
 	o.end = o.reason.String()
 	return o
+}
+
+// clientBroke reports whether the client has sent what is no message.
+func clientBroke(p *pair) bool {
+	var broken *pgwire.FramingError
+	return errors.As(p.tracker.Broken(), &broken) && !broken.FromServer
 }
 
 // inDoubt replaces the reason where nobody can know whether a commit has happened.

@@ -307,3 +307,6 @@ func (c *testClient) end() string {
 	}
 	return string(b)
 }
+
+// queryMessage is a simple query as a driver's message.
+func queryMessage(sql string) *pgproto3.Query { return &pgproto3.Query{String: sql} }

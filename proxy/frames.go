@@ -69,10 +69,17 @@ func (f *frames) fill(n int) error {
 // rest returns what was read beyond the last message.
 func (f *frames) rest() []byte { return f.buf[f.start:f.end] }
 
-// readAnswer reads one message from a client that answers an authentication request, and not a byte more. Which message it is, the server judges.
+// readAnswer reads one message from a client that answers an authentication request, and not a byte more. Of a message of another type it returns
+// the first byte alone: that is all that a server reads before it refuses it, and what follows may be no message.
 func readAnswer(r io.Reader) ([]byte, error) {
 	var head [headerLength]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	if _, err := io.ReadFull(r, head[:1]); err != nil {
+		return nil, err
+	}
+	if head[0] != 'p' {
+		return head[:1], nil
+	}
+	if _, err := io.ReadFull(r, head[1:]); err != nil {
 		return nil, err
 	}
 	length := int64(binary.BigEndian.Uint32(head[1:]))

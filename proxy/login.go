@@ -26,11 +26,16 @@ const (
 	authSASLFinal    = 12
 )
 
+// tooManyConnections is the SQLSTATE of a server that has no connection left.
+const tooManyConnections = "53300"
+
 var (
 	// errServerRefused: the server itself refused the login; its words have reached the client unchanged.
 	errServerRefused = errors.New("server refused the login")
 	// errUnproven: the backend did not prove to be the writer of the open epoch.
 	errUnproven = errors.New("backend did not prove to be the writer")
+	// errServerFull: the node has no connection left, and logins that wait for their clients hold some.
+	errServerFull = errors.New("server is full while silent logins hold connections")
 	// errNotServing: the node's first answer was that it does not take logins now (57P01, 57P02, 57P03).
 	errNotServing = errors.New("node does not take logins now")
 )
@@ -225,6 +230,9 @@ func (x *exchange) serverError(before, frame []byte) error {
 	}
 	if !x.spoken && isNotServing(frame) {
 		return fmt.Errorf("%s %s: %w", fields.SQLState, fields.Message, errNotServing)
+	}
+	if !x.spoken && fields.SQLState == tooManyConnections && x.s.mayFindRoom() {
+		return errServerFull
 	}
 	if err := x.tell(append(before, frame...)); err != nil {
 		return err

@@ -13,6 +13,13 @@ import (
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
+const (
+	// roomPatience bounds how long a login tries a server that has no connection left while silent logins hold some; roomPause is the time between
+	// two attempts.
+	roomPatience = 2 * time.Second
+	roomPause    = 10 * time.Millisecond
+)
+
 // session is one client from accept to its end.
 type session struct {
 	srv    *Server
@@ -38,6 +45,7 @@ type session struct {
 	// leave gives back what enter has counted; it may be called more than once.
 	leave    func()
 	place    *place
+	roomBy   time.Time // until when a full server is tried again
 	held     time.Duration
 	complete time.Time // when the startup packet was complete
 
@@ -136,18 +144,40 @@ func (s *session) untilPinned(attempt func(*ticket) error) error {
 			return err
 		}
 		err = attempt(t)
+		s.place.leave()
+		if errors.Is(err, errServerFull) {
+			t.unused()
+			s.pause(roomPause)
+			continue
+		}
 		var again *againError
 		if !errors.As(err, &again) {
 			t.unused()
-			s.place.leave()
 			return err
 		}
-		s.place.leave()
 		s.srv.noteFailure(t.route.Route, again)
 		w.budget -= t.failed()
 		if w.budget <= 0 {
 			return &noWriterError{reason: s.srv.hold.why()}
 		}
+	}
+}
+
+// mayFindRoom reports whether it makes sense to try a full server again: it does for a moment, while logins that wait for their own clients hold
+// some of its connections. One that has done so for long is ended.
+func (s *session) mayFindRoom() bool {
+	now := time.Now()
+	if s.roomBy.IsZero() {
+		s.roomBy = now.Add(roomPatience)
+	}
+	return now.Before(s.roomBy) && s.srv.admission.silence()
+}
+
+// pause waits, unless the login ends.
+func (s *session) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.client.ctx.Done():
 	}
 }
 
@@ -208,7 +238,7 @@ func (s *session) attempt(t *ticket) error {
 func (s *session) afterFailure(t *ticket, err error, spoken bool) error {
 	var refused *refusedError
 	switch {
-	case errors.As(err, &refused), errors.Is(err, errServerRefused), errors.Is(err, errBadAnswer):
+	case errors.As(err, &refused), errors.Is(err, errServerRefused), errors.Is(err, errBadAnswer), errors.Is(err, errServerFull):
 		return err
 	case t.route.ctx.Err() != nil: // the epoch was cut meanwhile: that is what ended whatever was going on
 		err = fmt.Errorf("%w: %w", context.Cause(t.route.ctx), err)

@@ -102,7 +102,9 @@ func (s *session) parseStartup(raw []byte) (*pgwire.Startup, error) {
 	var major *pgwire.UnsupportedMajorError
 	switch {
 	case errors.As(err, &major):
-		return nil, &refusedError{reason: pgwire.UnsupportedProtocol, detail: major.Error(), protocol2: major.Version.Major() < 3}
+		// 0.0 is to PostgreSQL a version that is not known yet (send_message_to_frontend): it gets the format of today.
+		old := major.Version.Major() < 3 && major.Version != 0
+		return nil, &refusedError{reason: pgwire.UnsupportedProtocol, detail: major.Error(), protocol2: old}
 	case errors.Is(err, pgwire.ErrMissingUser):
 		return startup, refuse(pgwire.MissingUser, "")
 	case err != nil:

@@ -349,3 +349,53 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		t.Error("the listener is still open")
 	}
 }
+
+// More logins may be under way than the server has connections. Then silent ones must not fill it either.
+func TestSilentLoginsDoNotFillTheServer(t *testing.T) {
+	const capacity = 20
+	var open atomic.Int32
+	pg := startFakePG(t, func(c *fakeConn) {
+		if !c.accept() {
+			return
+		}
+		if open.Add(1) > capacity {
+			open.Add(-1)
+			c.sendMessages(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300", SeverityUnlocalized: "FATAL", Message: "sorry, too many clients already"})
+			return
+		}
+		defer open.Add(-1)
+		c.sendMessages(&pgproto3.AuthenticationCleartextPassword{})
+		if typ, _, err := c.read(); err == nil && typ == 'p' {
+			c.loggedIn("off")
+			c.serve()
+		}
+	})
+	h := startServer(t, testConfig(), Deps{})
+	h.open(pg.route(1))
+	login := func() (*testClient, []string) {
+		c := h.start()
+		c.write(authFrame('p', []byte("secret\x00")))
+		return c, c.messages()
+	}
+	for range 3 * capacity {
+		h.start()
+	}
+	eventually(t, "the server is full", func() bool { return open.Load() == capacity })
+	if _, got := login(); got[len(got)-1] != "Z I" {
+		t.Errorf("an honest login: %q", got)
+	}
+}
+
+func TestAServerFullOfSessionsSaysSoItself(t *testing.T) {
+	full := &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "53300", Message: "sorry, too many clients already"}
+	pg := startFakePG(t, func(c *fakeConn) {
+		if c.accept() {
+			c.sendMessages(full)
+		}
+	})
+	h := startServer(t, testConfig(), Deps{})
+	h.open(pg.route(1))
+	if got := h.start().end(); got != encode(full) {
+		t.Errorf("got %q", got)
+	}
+}
