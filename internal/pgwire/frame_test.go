@@ -93,7 +93,7 @@ func TestABigBodyIsSkippedByItsLength(t *testing.T) {
 		sent += n
 	}
 	runScript(t, tr, `
-		= busy
+		= busy doubt
 		< C ZI
 		= idle`)
 }

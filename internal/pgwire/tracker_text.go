@@ -175,7 +175,11 @@ type textScan struct {
 	lex     lexeme
 	depth   uint8 // of nested comments
 	literal bool  // a literal may have been opened before this place
+	steps   uint16
 }
+
+// maxSteps bounds the bytes of one text that are looked at one by one: comments, white space and the first words of statements.
+const maxSteps = 1<<16 - 1
 
 // decided reports that nothing which follows can change the effect.
 func (s *textScan) decided() bool { return s.total == effectCommit }
@@ -199,6 +203,10 @@ func (s *textScan) feed(b []byte) {
 				return
 			}
 			i += n
+		}
+		if s.steps++; s.steps == maxSteps {
+			s.total = effectCommit
+			return
 		}
 		if s.step(b[i]) {
 			i++

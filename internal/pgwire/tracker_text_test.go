@@ -136,6 +136,22 @@ func TestCommentsNestedTooDeepAreDoubted(t *testing.T) {
 	}
 }
 
+func TestTheScanOfATextIsBounded(t *testing.T) {
+	for text, want := range map[string]effect{
+		strings.Repeat(" ", 1000) + "BEGIN":                  effectBegin,
+		strings.Repeat(" ", 1<<20) + "BEGIN":                 effectCommit,
+		"/*" + strings.Repeat("x", 1<<20) + "*/SELECT 1":     effectCommit,
+		strings.Repeat("x", 1<<20):                           effectCommit,
+		strings.Repeat("SELECT 1;", 1<<16):                   effectCommit,
+		"SELECT '" + strings.Repeat("x", 1<<20) + "'":        effectOther,
+		"SELECT '" + strings.Repeat("x", 1<<20) + "';COMMIT": effectCommit,
+	} {
+		if got := effectOf(text, 4096); got != want {
+			t.Errorf("%.20q (%d bytes): %d, want %d", text, len(text), got, want)
+		}
+	}
+}
+
 // TestNoCommitIsOverlooked puts statements together whose real boundaries are known, with all that can hide them from a scan.
 func TestNoCommitIsOverlooked(t *testing.T) {
 	harmless := []string{"SELECT 1", "SELECT 'a;b'", "SELECT ';/*'", "SELECT '--;'", "SELECT $$;-- /* $$", "SELECT $x$ ' /* ;$x$", "SELECT E'\\';/*'",
