@@ -11,6 +11,8 @@ func proberTrustworthy(q *inquiry) Criterion {
 		switch {
 		case !v.seen:
 			return q.of(v, Unknown, "%s has not been probed yet", v.node.Name)
+		case !e.fresh(v):
+			return q.of(v, Unknown, "the last probe of %s is %s old", v.node.Name, ageText(e.age(v).V))
 		case v.obs.ProberStalled:
 			return q.of(v, Fail, "the latest probe of %s was late by pgtether's own fault", v.node.Name)
 		}

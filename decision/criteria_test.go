@@ -172,7 +172,7 @@ var covered = map[string]bool{}
 
 // cannotHappen are verdicts that a criterion never has, with the reason.
 var cannotHappen = map[string]bool{
-	"prober_trustworthy unknown": true, // shown before the first probe, in testdata/first_start.txt
+	"prober_trustworthy unknown": true, // shown in testdata/probes_stop_coming.txt
 	"state_durable unknown":      true, // it is written or it is not
 	"automation_on unknown":      true, // a probe was refused or it was not
 	"approved unknown":           true, // the mode is known

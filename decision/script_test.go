@@ -275,6 +275,8 @@ func setFact(t *testing.T, w *world, s *server, key, value string) {
 		*a = attemptOf(value)
 	case "stalled":
 		s.stalled = value == "true"
+	case "probes":
+		s.unprobed = value == "off"
 	case "monitor":
 		s.blindMonitor = value == "false"
 	case "facts":

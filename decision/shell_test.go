@@ -162,7 +162,10 @@ func (s *shell) fail(format string, args ...any) {
 // step hands an event in and performs the actions; outcomes are reported at once unless the shell is late.
 func (s *shell) step(ev Event) {
 	s.perform(s.e.Step(ev))
-	for !s.late && len(s.waiting) > 0 {
+	for n := 0; !s.late && len(s.waiting) > 0; n++ {
+		if n > 1000 {
+			panic("engine and shell answer each other without end")
+		}
 		s.report()
 	}
 }

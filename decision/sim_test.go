@@ -61,6 +61,7 @@ type server struct {
 	receiverAge                          time.Duration
 	receiverStatus                       string
 	partitioned                          bool // standby cannot reach its upstream
+	unprobed                             bool // its prober has died
 }
 
 // rowsHit counts the rows of the table that were taken, by the place they lead to and their text.
@@ -190,7 +191,10 @@ func (w *world) probe(s *server) Observation {
 // step hands one event in and does what the engine asks for.
 func (w *world) step(ev Event) {
 	queue := []Event{ev}
-	for len(queue) > 0 {
+	for n := 0; len(queue) > 0; n++ {
+		if n > 1000 {
+			panic("engine and shell answer each other without end")
+		}
 		ev, queue = queue[0], queue[1:]
 		for _, a := range w.e.Step(ev) {
 			queue = append(queue, w.perform(a)...)
@@ -269,6 +273,9 @@ func (w *world) checkOpen(a Open) {
 
 // launch begins a probe round; a round that is not silent lands at once.
 func (w *world) launch(s *server) []Event {
+	if s.unprobed {
+		return nil
+	}
 	o := w.probe(s)
 	s.next = w.now.Add(w.pace)
 	if o.Fresh.Evidence == Silent || o.Persistent.Evidence == Silent {
