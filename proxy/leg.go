@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -95,7 +96,7 @@ func (c *clientLeg) classify(err error) error {
 		}
 		return errStartupTimeout
 	case errors.Is(err, io.EOF), isReset(err), errors.Is(err, net.ErrClosed):
-		return errors.Join(errClientGone, err)
+		return fmt.Errorf("%w: %w", errClientGone, err)
 	default:
 		return err
 	}

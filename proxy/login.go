@@ -110,8 +110,11 @@ func (x *exchange) authenticate() error {
 // negotiate merges the server's NegotiateProtocolVersion with the proxy's own, so that the client gets one at most.
 func (x *exchange) negotiate(body []byte) error {
 	n, err := pgwire.ParseNegotiateProtocolVersion(body)
-	if err != nil || x.spoken || n.Version > x.version {
-		return fmt.Errorf("negotiation: %w", errors.Join(err, errNonsense))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", err, errNonsense)
+	case x.spoken || n.Version > x.version:
+		return fmt.Errorf("negotiation to %s out of place: %w", n.Version, errNonsense)
 	}
 	x.negotiated = x.negotiated.Merge(n)
 	x.version = n.Version

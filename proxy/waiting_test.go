@@ -26,9 +26,7 @@ func TestALoginWaitsForAWriterAndIsServed(t *testing.T) {
 	if got := c.messages(); got[len(got)-1] != "Z I" {
 		t.Errorf("login: %q", got)
 	}
-	if h.metric("pgtether_hold_seconds") != 1 {
-		t.Error("the wait is not recorded")
-	}
+	eventually(t, "the wait is recorded", func() bool { return h.metric("pgtether_hold_seconds") == 1 })
 }
 
 func TestALoginIsRefusedAtTheEndOfItsBudget(t *testing.T) {
