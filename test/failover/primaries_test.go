@@ -29,7 +29,9 @@ func TestTwoPrimariesBeforeTheFirstEpochAreBothRefused(t *testing.T) {
 	w.must(w.b.Promote(w.ctx))
 	w.start()
 	held := func(s rig.Status) bool { return s.Writes == "held" && s.Epoch == nil }
-	w.await("both have been seen", func(s rig.Status) bool { return len(s.Nodes) == 2 && s.Nodes[0].Role == "primary" && s.Nodes[1].Role == "primary" })
+	w.await("both have been seen", func(s rig.Status) bool {
+		return len(s.Nodes) == 2 && s.Nodes[0].Role == "primary" && s.Nodes[1].Role == "primary"
+	})
 	w.stays("neither is served", 4*time.Second, held)
 	w.explained("no_split_brain", lab.RegionA, lab.RegionB)
 
