@@ -24,8 +24,12 @@ type backend struct {
 	addr  string
 	// cut is done when the epoch has been cut; its cause is a *cutError.
 	cut   context.Context
-	raw   *net.TCPConn
 	table *table
+	// raw is the connection while no keeper has its socket. Both change only inside toBackend and under mu; whoever the connection belongs to
+	// needs neither to read them.
+	raw    *net.TCPConn
+	keeper keeper
+	mu     sync.Mutex
 	// conn is what the protocol is spoken on: the backend itself, or TLS on top of it. Set once, before the backend is shared.
 	conn net.Conn
 	// toBackend admits writes to the node, toClient writes of what the node said to its client.
@@ -37,7 +41,35 @@ type backend struct {
 }
 
 // interrupter is a client that can be woken from its reads and writes.
-type interrupter interface{ interrupt(cause error) }
+type interrupter interface {
+	interrupt(cause error)
+	// replace says that the client's socket is another object now. An interrupt holds for that one too.
+	replace(raw *net.TCPConn)
+}
+
+// keeper is an event loop's hold on a backend's socket. While there is one, raw is closed, and the socket is another descriptor that nobody else
+// knows.
+type keeper interface {
+	// reset makes the loop let go of the socket and closes it with a TCP reset. It is called once at most, when nobody is inside toBackend.
+	reset()
+}
+
+// kept returns who has the socket: a keeper, or raw if it is nil.
+func (b *backend) kept() (keeper, *net.TCPConn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keeper, b.raw
+}
+
+// keep changes who has the socket: a keeper, or raw. The caller is inside toBackend, so that whoever has shut that gate finds the socket where it is.
+func (b *backend) keep(k keeper, raw *net.TCPConn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keeper = k
+	if raw != nil {
+		b.raw = raw
+	}
+}
 
 // newBackend wraps a fresh connection. It still has to be added to the table.
 func newBackend(t *table, r *openRoute, raw *net.TCPConn, client interrupter) *backend {
@@ -68,13 +100,19 @@ func (b *backend) CloseWrite() error {
 	return b.raw.CloseWrite()
 }
 
-// Close closes the connection in the ordinary way and forgets it. Bytes already handed to the kernel are still delivered.
+// Close closes the connection in the ordinary way and forgets it. Bytes already handed to the kernel are still delivered. One that an event loop
+// has is reset.
 func (b *backend) Close() error {
+	k, raw := b.kept()
+	if k != nil {
+		b.reset()
+		return nil
+	}
 	var err error
 	b.closing.Do(func() {
 		b.toBackend.shut()
 		b.toClient.shut()
-		err = b.raw.Close()
+		err = raw.Close()
 		b.table.remove(b)
 	})
 	return err
@@ -121,11 +159,16 @@ func (b *backend) detach() {
 // will be.
 func (b *backend) reset() {
 	b.toBackend.shut()
-	_ = b.raw.SetWriteDeadline(past)
+	_, raw := b.kept()
+	_ = raw.SetWriteDeadline(past)
 	b.toBackend.wait()
 	b.closing.Do(func() {
-		_ = b.raw.SetLinger(0)
-		_ = b.raw.Close()
+		if k, raw := b.kept(); k != nil { // it stays so: nobody can be inside toBackend any more
+			k.reset()
+		} else {
+			_ = raw.SetLinger(0)
+			_ = raw.Close()
+		}
 		b.table.remove(b)
 	})
 }

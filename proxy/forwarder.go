@@ -22,6 +22,7 @@ import (
 //   - cut ends all pairs of epochs <= epoch and all that are started later. When it returns, no byte of theirs will reach a client any more and
 //     none will be, or is being, sent to a backend; the backends are closed with a reset. All clients are detached before the first
 //     backend is closed.
+//   - close ends what the forwarder itself runs. By then every pair has ended or was parked, and none is started any more.
 //   - An ErrorResponse or NoticeResponse 57P01 or 57P02 that an idle session did not ask for is not forwarded: the pair ends with endKeptBack.
 //
 // No lock, allocation or log line per message.
@@ -34,9 +35,11 @@ type forwarder interface {
 	states() Stats
 	// heardAge says how long ago a byte of a backend of the epoch was last written to a client; false when none was yet.
 	heardAge(epoch uint64) (time.Duration, bool)
+	close()
 }
 
-// pair is one client tied to one backend. It is set up before start and belongs to the forwarder until done or parked is called.
+// pair is one client tied to one backend. It is set up before start and belongs to the forwarder until done or parked is called. Then client,
+// clientRaw and backend.raw may be other objects than before, for the same sockets.
 type pair struct {
 	// client is what the protocol is spoken on with the client, clientRaw the connection below it.
 	client    net.Conn
@@ -48,6 +51,26 @@ type pair struct {
 	fromClient, fromServer []byte
 	// toServer and toClient count the bytes that were forwarded.
 	toServer, toClient atomic.Int64
+}
+
+// isPlain reports whether nothing but TCP lies between the two ends.
+func (p *pair) isPlain() bool {
+	return p.client == net.Conn(p.clientRaw) && p.backend.conn == net.Conn(p.backend)
+}
+
+// add counts a pair in; t is its tracker.
+func (n *Stats) add(t *pgwire.Tracker) {
+	n.Open++
+	switch {
+	case t == nil:
+		n.Opaque++
+	case t.Running():
+		n.Active++
+	case t.InTransaction():
+		n.InTransaction++
+	default:
+		n.Idle++
+	}
 }
 
 // ending says what ended a pair.

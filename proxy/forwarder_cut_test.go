@@ -22,14 +22,16 @@ func TestNothingSentAfterACutArrives(t *testing.T) {
 	if raceEnabled {
 		pairs = 150
 	}
-	for name, newForwarder := range forwarders {
+	for name, newForwarder := range implementations {
 		for _, w := range []wiring{{}, {client: true, server: true}} {
 			t.Run(name+"/"+w.String(), func(t *testing.T) {
 				n := pairs
 				if w.client {
 					n = pairs / 10 // handshakes are slow
 				}
-				cutBusyPairs(t, newForwarder(), w, n)
+				f := newForwarder()
+				t.Cleanup(f.close)
+				cutBusyPairs(t, f, w, n)
 			})
 		}
 	}

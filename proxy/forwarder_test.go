@@ -18,8 +18,8 @@ import (
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
-// forwarders are the implementations of the contract. Every test of this file and of the other forwarder tests runs on each of them.
-var forwarders = map[string]func() forwarder{
+// implementations are those of the contract. Every test of this file and of the other forwarder tests runs on each of them.
+var implementations = map[string]func() forwarder{
 	"goroutines": func() forwarder { return newGoForwarder(metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Proxy) },
 }
 
@@ -46,10 +46,11 @@ func (w wiring) String() string {
 
 // onEach runs a test on every implementation and every wiring.
 func onEach(t *testing.T, test func(t *testing.T, newRig func(opaque bool) *rig)) {
-	for name, newForwarder := range forwarders {
+	for name, newForwarder := range implementations {
 		for _, w := range []wiring{{}, {client: true}, {server: true}, {client: true, server: true}} {
 			t.Run(fmt.Sprintf("%s/%s", name, w), func(t *testing.T) {
 				f, tab := newForwarder(), newTable()
+				t.Cleanup(f.close)
 				test(t, func(opaque bool) *rig { return newRig(t, f, tab, w, opaque) })
 			})
 		}

@@ -52,7 +52,10 @@ func (f *goForwarder) unpark(p *pair) bool {
 }
 
 // cut implements forwarder.
-func (f *goForwarder) cut(epoch uint64, why pgwire.Reason) {
+func (f *goForwarder) cut(epoch uint64, why pgwire.Reason) { sever(f.take(epoch, why)) }
+
+// take is the first half of a cut: it ends the pairs of the epochs, all of their clients still attached, and returns their backends.
+func (f *goForwarder) take(epoch uint64, why pgwire.Reason) []*backend {
 	f.mu.Lock()
 	if epoch >= f.floor {
 		f.floor, f.why = epoch, why
@@ -69,8 +72,11 @@ func (f *goForwarder) cut(epoch uint64, why pgwire.Reason) {
 		r.end(result{end: endCut, why: why})
 		backends = append(backends, r.pair.backend)
 	}
-	sever(backends)
+	return backends
 }
+
+// close implements forwarder: its goroutines end with their pairs.
+func (f *goForwarder) close() {}
 
 // heardAge implements forwarder.
 func (f *goForwarder) heardAge(epoch uint64) (time.Duration, bool) { return f.heard.age(epoch) }

@@ -401,16 +401,5 @@ func (r *goRun) unpark() bool {
 func (r *goRun) count(n *Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := r.pair.tracker
-	n.Open++
-	switch {
-	case t == nil:
-		n.Opaque++
-	case t.Running():
-		n.Active++
-	case t.InTransaction():
-		n.InTransaction++
-	default:
-		n.Idle++
-	}
+	n.add(r.pair.tracker)
 }

@@ -18,8 +18,11 @@ type heard struct {
 var heardBase = time.Now()
 
 // now records that a byte of the epoch has been written to a client just now.
-func (h *heard) now(epoch uint64) {
-	h.at.Store(int64(time.Since(heardBase)))
+func (h *heard) now(epoch uint64) { h.note(epoch, int64(time.Since(heardBase))) }
+
+// note is now for who has just looked at the clock.
+func (h *heard) note(epoch uint64, at int64) {
+	h.at.Store(at)
 	if h.epoch.Load() != epoch {
 		h.epoch.Store(epoch)
 	}

@@ -129,6 +129,19 @@ func (c *clientLeg) interrupt(cause error) {
 	_ = c.raw.SetDeadline(past)
 }
 
+// replace implements interrupter.
+func (c *clientLeg) replace(raw *net.TCPConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == net.Conn(c.raw) {
+		c.conn = raw
+	}
+	c.raw = raw
+	if c.interrupted != nil {
+		_ = raw.SetDeadline(past)
+	}
+}
+
 // abort ends the login for good: an interrupt that resume does not lift.
 func (c *clientLeg) abort(cause error) {
 	c.cancel(cause)

@@ -99,7 +99,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		mock: mock, deps: deps, metrics: deps.Metrics, log: deps.Log,
 		table: newTable(), hold: newHoldQueue(cfg.Hold.Max, cfg.Hold.ReleasePerSecond, rand.Float64),
 		admission: newAdmission(cfg.Limits.LoginsUnderWay), counts: newCounts(), pending: pending{max: pendingMax},
-		roster: newRoster(), keys: newKeyring(), forwarder: newGoForwarder(deps.Metrics),
+		roster: newRoster(), keys: newKeyring(),
 		cancelSlots: make(chan struct{}, cancelsAtOnce), cancelLimiter: newLimiter[netip.Addr](cancelsPerSecond, cancelBurst),
 		garbage: newLimiter[netip.Addr](1.0/60, 1), refused: newLimiter[netip.Addr](1, 50), failures: newLimiter[string](0.2, 5),
 	}
@@ -107,6 +107,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.cfg.Store(loaded)
+	if s.forwarder, err = newForwarder(deps.Metrics); err != nil {
+		s.log.Warn("event loops cannot be used", "err", err)
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.metrics.Attach(s.snapshot)
 	s.loops.Go(func() { s.hold.run(s.ctx) })

@@ -26,6 +26,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.awaitSessions(ctx)
 	s.stop()
 	s.loops.Wait()
+	s.forwarder.close()
 	return err
 }
 

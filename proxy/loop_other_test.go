@@ -1,0 +1,5 @@
+//go:build !linux
+
+package proxy
+
+func isLoopKeeping(forwarder, *pair) bool { return false }

@@ -1,0 +1,349 @@
+package proxy
+
+import (
+	"io"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// loopRun is one pair on an event loop. All of it belongs to the loop's goroutine until the run is over, then to report.
+//
+// Each direction reads only while it holds nothing: what one read has brought and the other side does not take is all that is ever kept.
+type loopRun struct {
+	f    *loopForwarder
+	loop *eventLoop
+	pair *pair
+	done func(result)
+
+	client, server     loopEnd
+	toServer, toClient stash
+	// kept are bytes of the server that may be an unasked-for message to keep back.
+	kept []byte
+
+	slot       int32
+	over       bool // nothing is forwarded any more
+	halfClosed bool // the client has ended its side
+	discarding bool // the client is gone, but what it sent before its Terminate is still served
+	torn       bool // a write to the client failed: it may have received a part of a message
+	failedBy   error
+	deadline   int64 // when the wait for the server ends, on the loop's clock
+	wantParked func()
+	result     result // how the run ended; end is 0 when it was parked
+	// out says that the loop does not touch the sockets any more.
+	out atomic.Bool
+}
+
+// loopEnd is one of the two sockets.
+type loopEnd struct {
+	fd     int32
+	side   int32 // 0 the client's, 1 the server's
+	wanted uint32
+	listed bool
+}
+
+// stash is what one direction holds: read, but not yet written.
+type stash struct {
+	bytes []byte
+	// cleared is how many of them have been accounted and may be written. Of what comes from the server that is all.
+	cleared int
+	chunk   *chunk
+}
+
+const failure = unix.EPOLLERR | unix.EPOLLHUP
+
+// begin starts to forward, what was read before first.
+func (r *loopRun) begin() {
+	b, s := r.pair.fromClient, r.pair.fromServer
+	r.pair.fromClient, r.pair.fromServer = nil, nil
+	if len(b) > 0 {
+		r.fromClient(b)
+	}
+	if len(s) > 0 && !r.over {
+		r.fromServer(s)
+	}
+	r.settle()
+}
+
+// clientReady handles an event of the client's socket.
+func (r *loopRun) clientReady(events uint32) {
+	if len(r.toClient.bytes) > 0 && events&(unix.EPOLLOUT|failure) != 0 {
+		r.flushClient()
+	}
+	switch {
+	case r.over:
+		return
+	case r.client.wanted&unix.EPOLLIN != 0 && events&(unix.EPOLLIN|failure) != 0:
+		r.readClient()
+	case r.client.wanted == 0 && events&failure != 0:
+		if r.halfClosed { // until then nothing but this tells that it is gone
+			r.clientLost(socketError(r.client.fd))
+		} else {
+			r.loop.watch(r, &r.client, 0, false) // looked at again when there is room for its bytes
+		}
+	}
+	r.settle()
+}
+
+// serverReady handles an event of the server's socket.
+func (r *loopRun) serverReady(events uint32) {
+	if r.server.wanted&unix.EPOLLOUT != 0 && events&(unix.EPOLLOUT|failure) != 0 {
+		r.flushServer()
+	}
+	switch {
+	case r.over:
+		return
+	case r.server.wanted&unix.EPOLLIN != 0 && events&(unix.EPOLLIN|failure) != 0:
+		r.readServer()
+	case r.server.wanted == 0 && events&failure != 0:
+		r.loop.watch(r, &r.server, 0, false)
+	}
+	r.settle()
+}
+
+// settle asks for the events that the run can do something with.
+func (r *loopRun) settle() {
+	if r.over {
+		return
+	}
+	var client, server uint32
+	if !r.halfClosed && r.failedBy == nil && len(r.toServer.bytes) == 0 {
+		client = unix.EPOLLIN
+	}
+	if len(r.toClient.bytes) > 0 {
+		client |= unix.EPOLLOUT
+	} else {
+		server = unix.EPOLLIN
+	}
+	if r.toServer.cleared > 0 {
+		server |= unix.EPOLLOUT
+	}
+	if client != r.client.wanted || !r.client.listed && client != 0 {
+		r.loop.watch(r, &r.client, client, client != 0 || r.client.listed)
+	}
+	if !r.over && (server != r.server.wanted || !r.server.listed && server != 0) {
+		r.loop.watch(r, &r.server, server, server != 0 || r.server.listed)
+	}
+}
+
+func (r *loopRun) readClient() {
+	b := r.loop.buffer[:]
+	n, errno := receive(r.client.fd, b)
+	switch {
+	case n > 0:
+		r.fromClient(b[:n])
+	case errno == 0:
+		r.halfClose()
+	case !isLater(errno):
+		r.clientLost(errno)
+	}
+}
+
+func (r *loopRun) readServer() {
+	b := r.loop.buffer[:]
+	n, errno := receive(r.server.fd, b)
+	switch {
+	case n > 0:
+		r.fromServer(b[:n])
+	case errno == 0:
+		r.serverEnded(io.EOF)
+	case !isLater(errno):
+		r.serverEnded(errno)
+	}
+}
+
+// fromClient forwards what the client sent, and holds what cannot go on now.
+func (r *loopRun) fromClient(b []byte) {
+	n := r.account(b)
+	sent := r.sendServer(b[:n])
+	if sent < len(b) && !r.over && r.failedBy == nil {
+		r.hold(&r.toServer, b[sent:])
+		r.toServer.cleared = n - sent
+	}
+}
+
+// account says how many of the client's bytes may be forwarded now, and accounts them.
+func (r *loopRun) account(b []byte) int {
+	t, n := r.pair.tracker, len(b)
+	if t == nil {
+		return n
+	}
+	if r.wantParked != nil {
+		n = t.ClientBoundary(b)
+	}
+	t.Client(b[:n])
+	return n
+}
+
+// reconsider looks again at bytes of the client's that could not be forwarded before.
+func (r *loopRun) reconsider() {
+	s := &r.toServer
+	if s.cleared < len(s.bytes) {
+		s.cleared += r.account(s.bytes[s.cleared:])
+	}
+	if s.cleared > 0 {
+		r.flushServer()
+	}
+}
+
+// sendServer writes what it can and returns how much that was. On a failure nothing more will be written.
+func (r *loopRun) sendServer(b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	gate := &r.pair.backend.toBackend
+	if !gate.enter() {
+		r.severed()
+		return 0
+	}
+	n, errno := send(r.server.fd, b)
+	gate.leave()
+	if errno != 0 && !isLater(errno) {
+		r.serverUnwritable(errno)
+	}
+	r.pair.toServer.Add(int64(n))
+	r.loop.received.fromClients += uint64(n)
+	return n
+}
+
+// flushServer writes what is held for the server.
+func (r *loopRun) flushServer() {
+	s := &r.toServer
+	n := r.sendServer(s.bytes[:s.cleared])
+	if r.over || r.failedBy != nil {
+		return
+	}
+	s.bytes, s.cleared = s.bytes[n:], s.cleared-n
+	if len(s.bytes) == 0 {
+		r.empty(s)
+	}
+	r.tryPark()
+}
+
+// fromServer forwards what the server sent.
+func (r *loopRun) fromServer(b []byte) {
+	if len(r.kept) > 0 {
+		r.kept = append(r.kept, b...)
+	} else if keep := r.relay(b); len(keep) > 0 {
+		r.kept = slices.Clone(keep)
+	}
+	r.afterServer()
+}
+
+// relay accounts and forwards bytes of the server, up to those that may have to be kept back.
+func (r *loopRun) relay(b []byte) (keep []byte) {
+	if r.pair.tracker == nil {
+		r.sendClient(b)
+		return nil
+	}
+	pass, stop := r.pair.tracker.Server(b)
+	r.sendClient(b[:pass])
+	if !stop || r.over {
+		return nil
+	}
+	return b[pass:]
+}
+
+// afterServer draws the conclusions from what the server has said, or the client has taken.
+func (r *loopRun) afterServer() {
+	if len(r.kept) > 0 {
+		r.sift()
+	}
+	if r.over {
+		return
+	}
+	if r.halfClosed {
+		r.linger()
+	}
+	if r.wantParked != nil && !r.tryPark() {
+		r.reconsider()
+	}
+}
+
+// sendClient writes to the client, and holds what it does not take.
+func (r *loopRun) sendClient(b []byte) {
+	switch {
+	case len(b) == 0 || r.discarding:
+		return
+	case len(r.toClient.bytes) > 0:
+		r.hold(&r.toClient, b)
+		return
+	}
+	if n := r.writeClient(b); n < len(b) && !r.over && !r.discarding {
+		r.hold(&r.toClient, b[n:])
+	}
+}
+
+func (r *loopRun) writeClient(b []byte) int {
+	backend := r.pair.backend
+	if !backend.toClient.enter() {
+		r.severed()
+		return 0
+	}
+	n, errno := send(r.client.fd, b)
+	backend.toClient.leave()
+	if n > 0 {
+		r.loop.heard = max(r.loop.heard, backend.epoch)
+	}
+	r.pair.toClient.Add(int64(n))
+	r.loop.received.fromServers += uint64(n)
+	if errno != 0 && !isLater(errno) {
+		r.torn = true
+		r.clientLost(errno)
+	}
+	return n
+}
+
+// flushClient writes what is held for the client.
+func (r *loopRun) flushClient() {
+	s := &r.toClient
+	n := r.writeClient(s.bytes)
+	if r.over || r.discarding {
+		return
+	}
+	if s.bytes = s.bytes[n:]; len(s.bytes) == 0 {
+		r.empty(s)
+		r.afterServer()
+	}
+}
+
+// hold keeps bytes for later.
+func (r *loopRun) hold(s *stash, b []byte) {
+	if len(s.bytes) == 0 && s.chunk == nil {
+		s.chunk = r.loop.spare()
+		s.bytes = s.chunk[:0]
+	}
+	s.bytes = append(s.bytes, b...)
+}
+
+// empty gives the chunk back.
+func (r *loopRun) empty(s *stash) {
+	r.loop.giveBack(s.chunk)
+	*s = stash{}
+}
+
+// halfClose passes the client's end of file on. What the server still owes is delivered.
+func (r *loopRun) halfClose() {
+	r.halfClosed = true
+	if gate := &r.pair.backend.toBackend; gate.enter() {
+		_, _, _ = syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(r.server.fd), unix.SHUT_WR, 0)
+		gate.leave()
+	}
+	r.linger()
+}
+
+// linger bounds the wait for the server's end of file once it owes nothing.
+func (r *loopRun) linger() {
+	if t := r.pair.tracker; t != nil && !t.Running() {
+		r.waitFor(partingLinger)
+	}
+}
+
+// waitFor bounds the wait for the server.
+func (r *loopRun) waitFor(d time.Duration) {
+	r.deadline = int64(time.Since(heardBase) + d)
+	r.loop.timed[r] = struct{}{}
+}
