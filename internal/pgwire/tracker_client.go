@@ -229,7 +229,7 @@ func (t *Tracker) sync() {
 	}
 	if c.copyEnd {
 		t.copyEnds.synced()
-		if c.replies == 0 && t.unsure.Load() == c.requests && t.serverWord.Load()>>serverFlagBits < c.requests {
+		if c.unit <= c.requests && t.unsure.Load() == c.requests && t.serverWord.Load()>>serverFlagBits < c.requests {
 			t.unsure.Store(c.requests + 1) // behind Syncs that may have been swallowed, it cannot be told from them
 		}
 	}
@@ -254,7 +254,7 @@ func (t *Tracker) endCopy() {
 func (c *clientSide) parsed() {
 	e := c.text.effect()
 	switch {
-	case !c.named && c.unsynced: // may be skipped
+	case !c.named && (c.unsynced || c.skippable): // may be skipped
 		c.unnamed = c.unnamed.or(e)
 	case !c.named: // never skipped, and the old statement goes even if the new one is wrong (exec_parse_message)
 		c.unnamed = e
