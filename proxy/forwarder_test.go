@@ -12,15 +12,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/pgtether/pgtether/internal/metrics"
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
 // forwarders are the implementations of the contract. Every test of this file and of the other forwarder tests runs on each of them.
 var forwarders = map[string]func() forwarder{
-	"goroutines": func() forwarder { return newGoForwarder(metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Proxy) },
+	"goroutines": func() forwarder { return newGoForwarder(testMetrics()) },
 }
 
 // rig is one pair with the test on both outer ends.
