@@ -86,7 +86,7 @@ func simpleScripts() []script {
 				"options", `-c statement_timeout=9s -c geqo=off -c search_path=wire,pg_temp --work_mem=5MB`, "custom.thing", "äöü")
 			p.ask("SELECT current_setting('statement_timeout'), current_setting('geqo'), current_setting('search_path'), current_setting('work_mem'), current_setting('custom.thing')")
 		}},
-		{name: "every type as text", play: func(r *run) { r.open("a").ask(manyTypes) }},
+		{name: "every type as text", play: func(r *run) { r.open("a").ask("SELECT ROW(1, NULL)::record, ROW(1, 'x'), " + manyTypes) }},
 		{name: "wide, long and many rows", whole: true, play: func(r *run) {
 			p := r.open("a")
 			p.ask("SELECT " + strings.Repeat("repeat('ä', 5), ", 1599) + "1")
@@ -114,8 +114,8 @@ func simpleScripts() []script {
 	}
 }
 
-// manyTypes has a column of each of PostgreSQL's own types that has an unmistakable value.
-const manyTypes = `SELECT true, 1::int2, 2::int4, 3::int8, 1.5::float4, 2.5::float8, 'NaN'::float8, '-Infinity'::float4, 123.4500::numeric, 'NaN'::numeric,
+// manyTypes is a list of expressions, one of each of PostgreSQL's own types that has an unmistakable value.
+const manyTypes = `true, 1::int2, 2::int4, 3::int8, 1.5::float4, 2.5::float8, 'NaN'::float8, '-Infinity'::float4, 123.4500::numeric, 'NaN'::numeric,
  '1.23'::money, 'c'::"char", 'name'::name, 'text'::text, 'vc'::varchar(5), 'bp'::char(5), '\x00ff10'::bytea, date '2024-02-29', 'infinity'::date,
  time '01:02:03.456', timetz '01:02:03+02', timestamp '2024-02-29 12:00', timestamptz '2024-02-29 12:00+00', interval '1 mon 2 days 03:04:05.6',
  '550e8400-e29b-41d4-a716-446655440000'::uuid, '{"a": [1, null]}'::json, '{"a": [1, null]}'::jsonb, '$.a[*]'::jsonpath, '<a>b</a>'::xml,
@@ -123,4 +123,4 @@ const manyTypes = `SELECT true, 1::int2, 2::int4, 3::int8, 1.5::float4, 2.5::flo
  point '(1,2)', line '{1,2,3}', lseg '[(0,0),(1,1)]', box '(1,1),(0,0)', path '((0,0),(1,1))', polygon '((0,0),(1,1),(1,0))', circle '<(1,2),3>',
  'a & b'::tsquery, 'a:1 b:2'::tsvector, '{1,NULL,3}'::int[], '{{a,b},{c,"d e"}}'::text[], '[0:1]={1,2}'::int[], '[1,5)'::int4range,
  '{[1,2],[4,5]}'::int4multirange, 'empty'::tsrange, '0/16B3748'::pg_lsn, '10:20:10,14'::pg_snapshot, 'int4'::regtype, 'pg_class'::regclass,
- '(0,1)'::tid, 7::oid, ROW(1, 'x', NULL), ROW(1, 2)::record`
+ '(0,1)'::tid, 7::oid`
