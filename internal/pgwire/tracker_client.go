@@ -114,7 +114,7 @@ func (t *Tracker) clientHeader() bool {
 	default:
 		return t.clientBroken(ErrMessageType)
 	}
-	if !f.validLength() {
+	if !f.validClientLength() {
 		return t.clientBroken(ErrMessageLength)
 	}
 	return true
