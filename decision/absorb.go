@@ -101,6 +101,9 @@ func (e *Engine) persisted(o Outcome) {
 	}
 	e.rec, e.dirty = p.rec, false
 	e.forgetUnconfigured()
+	if v := e.writerView(); v != nil && p.rec.Phase == PhaseOpen {
+		e.remember(v) // the round that proved the writer is its first known position
+	}
 }
 
 // cut takes the outcome of the Cut that is awaited.

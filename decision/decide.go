@@ -71,10 +71,7 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 	}
 	switch s.situation {
 	case sitWell:
-		if s.state.open() {
-			return "none: " + d.Writer.V + " is the writer and is open"
-		}
-		return "open " + d.Writer.V
+		return "none: " + d.Writer.V + " is the writer and is open"
 	case sitFailing:
 		return "wait whether " + d.Writer.V + " comes back within stable_for; logins are held"
 	case sitStarting:

@@ -176,6 +176,22 @@ func TestLateAndForeignObservationsAreDropped(t *testing.T) {
 	}
 }
 
+func TestAStallEndsEverySeries(t *testing.T) {
+	w := pair(t, nil)
+	serverCommand(t, w, []string{"region-a", "dies"})
+	w.run(3 * time.Second)
+	if !w.e.views[0].failingSince.Known || !w.e.views[0].muteSince.Known {
+		t.Fatal("the failure is not counted")
+	}
+	w.jump(3 * time.Second)
+	w.e.Step(Tick{At: w.now})
+	for i := range w.e.views {
+		if v := &w.e.views[i]; v.failingSince.Known || v.muteSince.Known || v.primarySince.Known || v.startingSince.Known {
+			t.Errorf("%s is still said to have been so for long", v.node.Name)
+		}
+	}
+}
+
 func TestAStatusSharesNoMemoryWithTheEngine(t *testing.T) {
 	w := pair(t, nil)
 	serverCommand(t, w, []string{"region-a", "dies"})

@@ -202,3 +202,24 @@ func FuzzParseLSN(f *testing.F) {
 		}
 	})
 }
+
+func TestTheListOfCriteriaIsThatOfADecision(t *testing.T) {
+	d := pair(t, nil).e.Decide(Question{})
+	names, docs := CriterionNames(), CriterionDocs()
+	if len(names) != len(d.Criteria) || len(docs) != len(d.Criteria) {
+		t.Fatalf("%d names and %d rows for %d criteria", len(names), len(docs), len(d.Criteria))
+	}
+	for i, c := range d.Criteria {
+		if names[i] != c.Name || docs[i].Name != c.Name || docs[i].About == "" || docs[i].Means == "" {
+			t.Errorf("%d: %s, %+v, %s", i, names[i], docs[i], c.Name)
+		}
+	}
+}
+
+func TestSizesAreReadable(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 bytes", 1023: "1023 bytes", 1 << 10: "1.0 KiB", 16 << 20: "16.0 MiB", 3 << 29: "1.5 GiB"} {
+		if got := sizeText(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+}

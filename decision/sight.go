@@ -264,6 +264,9 @@ func (e *Engine) lookForSuccessor(s *sight, rec Record) bool {
 	if wait == "" {
 		wait = e.rivalMayStand(rec, v)
 	}
+	if wait == "" && !e.othersSeen() {
+		wait = "the other nodes have not been probed yet"
+	}
 	if wait == "" {
 		s.adopt = s.successor
 	} else {

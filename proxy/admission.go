@@ -30,7 +30,7 @@ type admission struct {
 // place is one login's place, or its place in the line.
 type place struct {
 	adm   *admission
-	evict func()        // ends the login; must not block
+	evict func(error)   // ends the login for that reason; must not block
 	came  time.Time     // when it joined the line
 	in    chan struct{} // closed when the place is the login's
 
@@ -46,9 +46,9 @@ func (a *admission) configure(most int) {
 	a.locked(func() { a.max = most })
 }
 
-// enter waits for a place, no longer than patience. evict is called at most once, from another goroutine, when the login has to make room; it
-// still has to leave. The error is errHoldFull or the cause of ctx.
-func (a *admission) enter(ctx context.Context, patience time.Duration, evict func()) (*place, error) {
+// enter waits for a place, no longer than patience. evict is called at most once, from another goroutine, when the login has to make room: with
+// errEvicted while it waits for its client, with errTurnedAway while it is in the line. It still has to leave. The error is errHoldFull or the cause of ctx.
+func (a *admission) enter(ctx context.Context, patience time.Duration, evict func(error)) (*place, error) {
 	p := &place{adm: a, evict: evict, came: time.Now(), in: make(chan struct{})}
 	a.locked(func() { p.asWaits = a.line.PushBack(p) })
 	select {
@@ -99,18 +99,19 @@ func (p *place) leave() {
 // whoever has waited longest is too late first.) It reports whether there was one.
 func (a *admission) shed() bool {
 	var victim *place
+	why := errEvicted
 	a.locked(func() {
 		if e := a.silent.Front(); e != nil {
 			victim = e.Value.(*place)
 		} else if e := a.line.Front(); e != nil {
-			victim = e.Value.(*place)
+			victim, why = e.Value.(*place), errTurnedAway
 		}
 		if victim != nil {
 			a.leaveLocked(victim)
 		}
 	})
 	if victim != nil {
-		victim.evict()
+		victim.evict(why)
 	}
 	return victim != nil
 }
@@ -127,7 +128,7 @@ func (a *admission) silence() (any bool) {
 		}
 	})
 	if victim != nil {
-		victim.evict()
+		victim.evict(errEvicted)
 	}
 	return any
 }
@@ -139,7 +140,7 @@ func (a *admission) locked(change func()) {
 	evicted := a.admitLocked()
 	a.mu.Unlock()
 	for _, p := range evicted {
-		p.evict()
+		p.evict(errEvicted)
 	}
 }
 

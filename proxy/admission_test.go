@@ -13,7 +13,7 @@ import (
 // admit enters and fails the test when that takes more than an instant.
 func admit(t *testing.T, a *admission, evicted *atomic.Int32) *place {
 	t.Helper()
-	p, err := a.enter(t.Context(), 0, func() { evicted.Add(1) })
+	p, err := a.enter(t.Context(), 0, func(error) { evicted.Add(1) })
 	if err != nil {
 		t.Fatalf("no place: %v", err)
 	}
@@ -54,7 +54,7 @@ func TestALoginWhoseServerIsWorkingIsNeverEnded(t *testing.T) {
 		var evicted atomic.Int32
 		busy := admit(t, a, &evicted)
 		busy.answered()
-		_, err := a.enter(t.Context(), 5*time.Second, func() {})
+		_, err := a.enter(t.Context(), 5*time.Second, func(error) {})
 		if !errors.Is(err, errHoldFull) || evicted.Load() != 0 {
 			t.Fatalf("the second login got %v, the first was ended %d times", err, evicted.Load())
 		}
@@ -63,7 +63,7 @@ func TestALoginWhoseServerIsWorkingIsNeverEnded(t *testing.T) {
 			busy.awaitsClient()
 		}()
 		start := time.Now()
-		if _, err := a.enter(t.Context(), 5*time.Second, func() {}); err != nil || time.Since(start) != time.Second {
+		if _, err := a.enter(t.Context(), 5*time.Second, func(error) {}); err != nil || time.Since(start) != time.Second {
 			t.Errorf("entered after %s with %v, want as soon as the first awaits its client", time.Since(start), err)
 		}
 		if evicted.Load() != 1 {
@@ -82,7 +82,7 @@ func TestDialsAtOnceAreBounded(t *testing.T) {
 		}
 		entered := make(chan struct{})
 		go func() {
-			p, err := a.enter(context.Background(), time.Minute, func() {})
+			p, err := a.enter(context.Background(), time.Minute, func(error) {})
 			if err == nil {
 				p.leave()
 			}
@@ -114,7 +114,7 @@ func TestInAFloodTheNewestIsServedFirst(t *testing.T) {
 		var line sync.WaitGroup
 		join := func(id int) {
 			line.Go(func() {
-				p, err := a.enter(context.Background(), time.Minute, func() {})
+				p, err := a.enter(context.Background(), time.Minute, func(error) {})
 				if err != nil {
 					t.Error(err)
 					return
@@ -158,7 +158,7 @@ func TestALoginInTheLineCanBeCalledOff(t *testing.T) {
 	holder := admit(t, a, &none)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errClientGone)
-	if _, err := a.enter(ctx, time.Minute, func() {}); !errors.Is(err, errClientGone) {
+	if _, err := a.enter(ctx, time.Minute, func(error) {}); !errors.Is(err, errClientGone) {
 		t.Errorf("got %v, want the client's end", err)
 	}
 	holder.leave()
@@ -184,7 +184,11 @@ func TestShedEndsTheSilentFirstThenTheFirstInTheLine(t *testing.T) {
 		}
 		admit(t, a, &working)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		go func() { _, _ = a.enter(ctx, time.Minute, func() { late.Add(1); cancel(errEvicted) }) }()
+		go func() {
+			if _, err := a.enter(ctx, time.Minute, func(why error) { late.Add(1); cancel(why) }); !errors.Is(err, errTurnedAway) {
+				t.Errorf("the one in the line got %v", err)
+			}
+		}()
 		synctest.Wait()
 		if !a.shed() || late.Load() != 1 || working.Load() != 0 {
 			t.Errorf("late ended %d times, working %d", late.Load(), working.Load())

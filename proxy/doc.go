@@ -14,7 +14,8 @@
 //     buffers of fixed size, one per direction, each with its own back-pressure.
 //
 // What it never does: it never decides which node is the writer (it is told by Open, Hold and Cut), never looks into statements or rows, never
-// changes what the server says, and never opens a backend before a whole startup packet has been read.
+// changes what the server says (but for an offer of channel binding that a client in clear could only take for an attack), and never opens a
+// backend before a whole startup packet has been read.
 //
 // The life of a login:
 //

@@ -86,6 +86,8 @@ func (s *session) comeOut(err error) (result string, refused *refusedError) {
 		return loginRefused, &refusedError{reason: none.reason, detail: "waited for " + s.held.Round(time.Millisecond).String()}
 	case errors.Is(err, errHoldFull):
 		return loginRefused, &refusedError{reason: pgwire.HoldQueueFull}
+	case errors.Is(err, errTurnedAway):
+		return loginRefused, &refusedError{reason: pgwire.TooManyClients}
 	case errors.Is(err, errShuttingDown):
 		return loginRefused, &refusedError{reason: pgwire.ShuttingDown}
 	case errors.Is(err, errEvicted), errors.Is(err, errStartupTimeout):

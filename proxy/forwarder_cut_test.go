@@ -225,7 +225,7 @@ func TestACutDetachesAllClientsBeforeItClosesAnyBackend(t *testing.T) {
 			<-all
 			_, _ = outer.Read(make([]byte, 1)) // returns with the reset
 			for _, b := range backends {
-				if !b.toClient.isShut() {
+				if b.toClient.state.Load()&gateShut == 0 {
 					early.Add(1)
 				}
 			}

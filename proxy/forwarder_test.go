@@ -12,15 +12,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/pgtether/pgtether/internal/metrics"
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
 // implementations are those of the contract. Every test of this file and of the other forwarder tests runs on each of them.
 var implementations = map[string]func() forwarder{
-	"goroutines": func() forwarder { return newGoForwarder(metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Proxy) },
+	"goroutines": func() forwarder { return newGoForwarder(testMetrics()) },
 }
 
 // rig is one pair with the test on both outer ends.
@@ -268,12 +266,17 @@ func TestForwarderPassesEachEndOnByItself(t *testing.T) {
 	}
 }
 
+// rawOf is the connection below TLS, if there is TLS.
+func rawOf(c *testClient) *net.TCPConn {
+	if raw, ok := c.Conn.(*net.TCPConn); ok {
+		return raw
+	}
+	return c.Conn.(*tls.Conn).NetConn().(*net.TCPConn)
+}
+
 func TestForwarderNoticesResets(t *testing.T) {
 	reset := func(c *testClient) {
-		raw, ok := c.Conn.(*net.TCPConn)
-		if !ok {
-			raw = c.Conn.(*tls.Conn).NetConn().(*net.TCPConn)
-		}
+		raw := rawOf(c)
 		_ = raw.SetLinger(0)
 		_ = raw.Close()
 	}

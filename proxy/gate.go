@@ -44,9 +44,6 @@ func (g *gate) leave() {
 // shut closes the gate for ever. It may be called more than once, and reports whether this was the first time.
 func (g *gate) shut() (first bool) { return g.state.Or(gateShut)&gateShut == 0 }
 
-// isShut reports whether the gate was shut.
-func (g *gate) isShut() bool { return g.state.Load()&gateShut != 0 }
-
 // wait returns when the gate is shut and nobody is inside. Only one goroutine may wait at a time, after shut; whoever shuts makes sure that
 // writers cannot block inside (by a deadline in the past).
 func (g *gate) wait() {

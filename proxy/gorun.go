@@ -197,12 +197,12 @@ func (r *goRun) writeClient(b []byte) bool {
 		return false
 	}
 	n, err := r.pair.client.Write(b)
+	if n > 0 { // before the gate is left: after a cut nothing is heard that is not recorded
+		r.f.heard.now(r.pair.backend.epoch)
+	}
 	r.pair.backend.toClient.leave()
 	r.pair.toClient.Add(int64(n))
 	r.f.metrics.ServerToClient.Add(uint64(n))
-	if n > 0 {
-		r.f.heard.now(r.pair.backend.epoch)
-	}
 	if err == nil {
 		return true
 	}

@@ -220,3 +220,14 @@ func (l *logBuffer) lines(words ...string) (n int) {
 	}
 	return n
 }
+
+// testMetrics are nobody's: for what is tested without a Server.
+var testMetrics = sync.OnceValue(func() *metrics.Proxy { return metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Proxy })
+
+// bufferConn is a connection that keeps what is written to it, and does nothing else.
+type bufferConn struct {
+	net.Conn
+	w *bytes.Buffer
+}
+
+func (b bufferConn) Write(p []byte) (int, error) { return b.w.Write(p) }

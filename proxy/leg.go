@@ -18,6 +18,8 @@ var (
 	errClientGone = errors.New("client is gone")
 	// errEvicted: the login made room for another; it had waited longest for its client.
 	errEvicted = errors.New("login was ended to make room")
+	// errTurnedAway: the login made room for another while it waited for its turn.
+	errTurnedAway = errors.New("login was turned away")
 	// errShuttingDown: the server is stopping.
 	errShuttingDown = errors.New("shutting down")
 )

@@ -135,6 +135,9 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 		if x.s.cfg.SCRAM == SCRAMProxy {
 			return true, x.answerSASL(frame)
 		}
+		if !x.s.encrypted {
+			frame = offerInClear(frame)
+		}
 	case authCleartext, authMD5, authGSS, authGSSContinue, authSSPI, authSASLContinue, authSASLFinal:
 	default:
 		return false, fmt.Errorf("authentication request %d: %w", code, errNonsense)

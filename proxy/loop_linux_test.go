@@ -1,19 +1,34 @@
 package proxy
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
+	"errors"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
 
-	"github.com/pgtether/pgtether/internal/metrics"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sys/unix"
+
+	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
 func init() {
-	implementations["loops"] = func() forwarder {
-		f, err := newForwarders(metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Proxy, 2)
-		if err != nil {
-			panic(err)
-		}
-		return f
+	implementations["loops"] = func() forwarder { return newLoops(2) }
+}
+
+func newLoops(n int) forwarder {
+	f, err := newForwarders(testMetrics(), n)
+	if err != nil {
+		panic(err)
 	}
+	return f
 }
 
 // isLoopKeeping reports whether the beginning of a message of the pair's is held up.
@@ -24,4 +39,278 @@ func isLoopKeeping(f forwarder, p *pair) (keeping bool) {
 		return keeping
 	}
 	return isKeeping(both.goroutines, p)
+}
+
+// onLoops returns plain pairs on n loops.
+func onLoops(t testing.TB, n int) (newPair func() *rig) {
+	f, tab := newLoops(n), newTable()
+	t.Cleanup(f.close)
+	return func() *rig { return newRig(t, f, tab, wiring{}, false) }
+}
+
+func TestPlainPairsRunOnLoopsAndTLSPairsOnGoroutines(t *testing.T) {
+	f, tab := newLoops(1), newTable()
+	t.Cleanup(f.close)
+	both := f.(*forwarders)
+	for _, w := range []wiring{{}, {client: true}, {server: true}} {
+		r := newRig(t, f, tab, w, false).start()
+		if got, want := both.loops.find(r.pair) != nil, w == (wiring{}); got != want {
+			t.Errorf("%s: on a loop %v, want %v", w, got, want)
+		}
+		r.client.write([]byte(simple("hello")))
+		r.expect(r.server, simple("hello"))
+	}
+	if got := f.states(); got != (Stats{Open: 3, Active: 3}) {
+		t.Errorf("states %+v", got)
+	}
+}
+
+// One loop, many goroutines' worth of garbage collections: a loop that waits must not hold a collection up, nor be lost after it.
+func TestACollectionDoesNotWaitForALoopThatWaits(t *testing.T) {
+	r := onLoops(t, 2)().start()
+	for range 20 {
+		r.client.write([]byte(simple("q")))
+		r.expect(r.server, simple("q"))
+		r.server.write([]byte(done + ready))
+		r.expect(r.client, done+ready)
+		start := time.Now()
+		runtime.GC()
+		if took := time.Since(start); took > patience/2 {
+			t.Fatalf("a collection took %s", took)
+		}
+	}
+}
+
+// roundTrip is one request and its answer through blocking descriptors, so that the test's own ends allocate nothing.
+type roundTrip struct {
+	client, server int
+	request        []byte
+	answer         []byte
+	scratch        []byte
+}
+
+func newRoundTrip(t testing.TB, r *rig) *roundTrip {
+	blocking := func(c *testClient) int {
+		fd, err := duplicate(rawOf(c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+		if err := unix.SetNonblock(int(fd), false); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { closeDescriptor(fd) })
+		return int(fd)
+	}
+	return &roundTrip{client: blocking(r.client), server: blocking(r.server), request: []byte(simple("SELECT 1")),
+		answer: []byte(done + ready), scratch: make([]byte, 1024)}
+}
+
+func (r *roundTrip) pass(from, to int, b []byte) {
+	if _, err := syscall.Write(from, b); err != nil {
+		panic(err)
+	}
+	for n := 0; n < len(b); {
+		m, err := syscall.Read(to, r.scratch)
+		if err != nil || m == 0 {
+			panic(errors.Join(err, io.ErrUnexpectedEOF))
+		}
+		n += m
+	}
+}
+
+func (r *roundTrip) run() {
+	r.pass(r.client, r.server, r.request)
+	r.pass(r.server, r.client, r.answer)
+}
+
+func TestARoundTripOnALoopAllocatesNothing(t *testing.T) {
+	trip := newRoundTrip(t, onLoops(t, 1)().start())
+	for range 100 {
+		trip.run()
+	}
+	if n := testing.AllocsPerRun(2000, trip.run); n != 0 {
+		t.Errorf("%v allocations per round trip", n)
+	}
+}
+
+func BenchmarkLoopRoundTrip(b *testing.B) {
+	trip := newRoundTrip(b, onLoops(b, 1)().start())
+	b.ReportAllocs()
+	for b.Loop() {
+		trip.run()
+	}
+}
+
+// One pair streams as fast as it can; the others on the same loop still get their turns.
+func TestOneBusyPairDoesNotStopTheOthersOfItsLoop(t *testing.T) {
+	newPair := onLoops(t, 1)
+	hog := newPair().start()
+	hog.client.write([]byte(simple("COPY t TO STDOUT")))
+	hog.expect(hog.server, simple("COPY t TO STDOUT"))
+	var copied atomic.Int64
+	var busy sync.WaitGroup
+	rows := []byte(strings.Repeat(encode(&pgproto3.CopyData{Data: make([]byte, 8000)}), 64))
+	busy.Go(func() {
+		for {
+			if _, err := hog.server.Write(rows); err != nil {
+				return
+			}
+		}
+	})
+	busy.Go(func() {
+		b := make([]byte, 1<<20)
+		for {
+			_ = hog.client.SetReadDeadline(time.Now().Add(patience))
+			n, err := hog.client.Read(b)
+			copied.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	})
+	eventually(t, "the copy runs", func() bool { return copied.Load() > 1<<20 })
+	const pairs, trips = 8, 100
+	before, start := copied.Load(), time.Now()
+	var small sync.WaitGroup
+	for range pairs {
+		r := newPair().start()
+		small.Go(func() {
+			for range trips {
+				r.client.write([]byte(simple("q")))
+				r.expect(r.server, simple("q"))
+				r.server.write([]byte(done + ready))
+				r.expect(r.client, done+ready)
+			}
+		})
+	}
+	small.Wait()
+	took := time.Since(start)
+	t.Logf("%d round trips took %s beside a copy of %d MiB", pairs*trips, took, (copied.Load()-before)>>20)
+	if took > patience {
+		t.Error("too long")
+	}
+	if copied.Load() == before {
+		t.Error("the copy stood still")
+	}
+	hog.forwarder.cut(1, pgwire.Killed)
+	busy.Wait()
+}
+
+func descriptors(t testing.TB) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// Whatever ends a pair, both its descriptors go where they belong, and none is left behind.
+func TestNoDescriptorIsLeftBehind(t *testing.T) {
+	ends := map[string]func(r *rig){
+		"server": func(r *rig) { _ = r.server.Close(); r.awaitEnd(endServer) },
+		"client": func(r *rig) { _ = rawOf(r.client).SetLinger(0); _ = r.client.Close(); r.awaitEnd(endClientLost) },
+		"park":   func(r *rig) { r.park(); r.awaitParked() },
+		"kept":   func(r *rig) { r.server.write([]byte(terminated)); r.awaitEnd(endKeptBack) },
+		"cut":    func(r *rig) { r.forwarder.cut(1, pgwire.WriterLost); r.awaitEnd(endCut) },
+		"reset":  func(r *rig) { r.pair.backend.reset(); r.awaitEnd(endServerLost) },
+		"close":  func(r *rig) { _ = r.pair.backend.Close(); r.awaitEnd(endServerLost) },
+		"late cut": func(r *rig) {
+			r.park()
+			r.awaitParked()
+			sever([]*backend{r.pair.backend})
+		},
+	}
+	before := descriptors(t)
+	for name, end := range ends {
+		for range 5 {
+			t.Run(name, func(t *testing.T) {
+				r := onLoops(t, 1)().start()
+				r.client.write([]byte(simple("q")))
+				r.expect(r.server, simple("q"))
+				r.server.write([]byte(done + ready))
+				r.expect(r.client, done+ready)
+				end(r)
+				_, serverRaw := r.pair.backend.kept()
+				for _, c := range []io.Closer{r.pair.clientRaw, serverRaw} {
+					_ = c.Close()
+				}
+			})
+		}
+	}
+	eventually(t, "all descriptors are closed", func() bool { return descriptors(t) <= before })
+}
+
+// A reset may come from anywhere at any moment: while the pair goes to a loop, runs there, is handed back, or is gone.
+func TestABackendCanBeSeveredAtAnyMoment(t *testing.T) {
+	before := descriptors(t)
+	t.Run("pairs", func(t *testing.T) {
+		newPair := onLoops(t, 2)
+		for i := range 100 {
+			r := newPair()
+			var racing sync.WaitGroup
+			racing.Go(func() {
+				time.Sleep(time.Duration(i%10) * 20 * time.Microsecond)
+				sever([]*backend{r.pair.backend})
+			})
+			over := make(chan struct{})
+			var again func(result)
+			again = func(res result) { r.ended <- res; close(over) }
+			r.forwarder.start(r.pair, again)
+			r.forwarder.park(r.pair, func() { close(over) })
+			racing.Wait()
+			_ = r.client.Close()
+			select {
+			case <-over:
+			case <-time.After(patience):
+				t.Fatalf("pair %d did not end", i)
+			}
+			if _, err := r.pair.backend.Write([]byte("x")); !errors.Is(err, errSevered) {
+				t.Errorf("a write after sever: %v", err)
+			}
+			_ = r.pair.clientRaw.Close()
+			_ = r.server.Close()
+		}
+	})
+	eventually(t, "all descriptors are closed", func() bool { return descriptors(t) <= before })
+}
+
+// What an idle pair costs, with both its sockets in this process: the number is for reading, the bound only tells a buffer per pair.
+func TestIdlePairsHoldNoBuffers(t *testing.T) {
+	pairs := 1000
+	newPair := onLoops(t, 2)
+	rigs := make([]*rig, pairs)
+	for i := range rigs {
+		rigs[i] = newPair()
+	}
+	runtime.GC()
+	before := resident(t)
+	for _, r := range rigs {
+		r.start()
+	}
+	for _, r := range rigs {
+		r.client.write([]byte(simple("q")))
+		r.expect(r.server, simple("q"))
+		r.server.write([]byte(done + ready))
+		r.expect(r.client, done+ready)
+	}
+	runtime.GC()
+	each := (resident(t) - before) / pairs
+	t.Logf("%d bytes more for each of %d idle pairs", each, pairs)
+	if each > 16<<10 && !raceEnabled {
+		t.Errorf("%d bytes for each idle pair", each)
+	}
+}
+
+// resident is what of this process is in memory.
+func resident(t testing.TB) int {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(b))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
 }

@@ -91,4 +91,14 @@ func TestAFailedHandshakeIsCounted(t *testing.T) {
 	c.write([]byte("\x16\x03\x01\x00\x04junk"))
 	_ = c.end()
 	eventually(t, "it is counted", func() bool { return h.refusals(pgwire.BadStartupLength) == 1 })
+
+	gone := h.dial()
+	gone.write([]byte(sslRequest))
+	_, _ = io.ReadFull(gone, make([]byte, 1))
+	gone.write([]byte("\x16\x03\x01"))
+	_ = gone.Close()
+	eventually(t, "it is forgotten", func() bool { return h.Server.pending.size() == 0 })
+	if got := h.refusals(pgwire.BadStartupLength); got != 1 {
+		t.Errorf("a client that went away was counted as refused: %v", got)
+	}
 }

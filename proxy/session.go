@@ -130,9 +130,9 @@ func (s *session) out() {
 }
 
 // evict ends the login to make room for another.
-func (s *session) evict() {
+func (s *session) evict(why error) {
 	s.leave()
-	s.client.abort(errEvicted)
+	s.client.abort(why)
 }
 
 // untilPinned waits for a writer and tries it, again and again while the client has heard nothing and has budget left.

@@ -174,6 +174,8 @@ func (s *session) encrypt(first byte) (protocol string, err error) {
 	switch {
 	case errors.Is(err, errStartupTimeout):
 		return "", refuse(pgwire.StartupTimeout, "")
+	case errors.Is(err, io.ErrUnexpectedEOF): // it went away in the middle of a record
+		return "", errClientGone
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", errHandshake, err)
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -74,11 +75,36 @@ func TestAFullHoldQueueRefuses(t *testing.T) {
 
 func TestAClientThatGoesAwayLeavesTheQueue(t *testing.T) {
 	h := startServer(t, tlsConfig(t, TLSAllow), Deps{})
-	plain := h.start()
-	eventually(t, "it is held", func() bool { return h.Stats().Held == 1 })
-	_ = plain.Close()
-	eventually(t, "it has left", func() bool { return h.Stats().Held == 0 && h.clients() == 0 })
-	eventually(t, "it is counted", func() bool { return h.metric("pgtether_logins_total", loginClientGone) == 1 })
+	encrypted := h.startTLS(false, &tls.Config{InsecureSkipVerify: true})
+	encrypted.write([]byte(startup))
+	for i, c := range []*testClient{h.start(), encrypted} {
+		eventually(t, "it is held", func() bool { return h.Stats().Held == 2-i })
+		_ = c.Close()
+		eventually(t, "it has left", func() bool { return h.Stats().Held == 1-i && h.clients() == 1-i })
+		eventually(t, "it is counted", func() bool { return h.metric("pgtether_logins_total", loginClientGone) == float64(1+i) })
+	}
+}
+
+// While a login is held the proxy watches its client. What an impatient client sends meanwhile is served afterwards, byte for byte.
+func TestWhatAClientSendsWhileItIsHeldIsServedLater(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	h := startServer(t, tlsConfig(t, TLSAllow), Deps{})
+	encrypted := h.startTLS(false, &tls.Config{InsecureSkipVerify: true})
+	encrypted.write([]byte(startup))
+	clients := []*testClient{h.start(), encrypted}
+	eventually(t, "both are held", func() bool { return h.Stats().Held == 2 })
+	for _, c := range clients {
+		c.write([]byte(simple("one") + simple("two")))
+	}
+	time.Sleep(20 * time.Millisecond) // so that the first byte has been read ahead
+	h.open(pg.route(1))
+	for _, c := range clients {
+		if got := c.messages(); got[len(got)-1] != "Z I" {
+			t.Fatalf("login: %q", got)
+		}
+		same(t, "first query", c.messages(), []string{"D one", "C SELECT 1", "Z I"})
+		same(t, "second query", c.messages(), []string{"D two", "C SELECT 1", "Z I"})
+	}
 }
 
 // A writer that refuses connections, or takes them and stays silent, sends logins back to the queue; it is found again when it serves again.

@@ -21,13 +21,19 @@ type router struct {
 	// view is the control loop's picture; set before the data plane serves.
 	view func() control.View
 	// open is the route that was opened last.
-	open atomic.Pointer[proxy.Route]
+	open atomic.Pointer[openedRoute]
+}
+
+// openedRoute is a route and when it was opened.
+type openedRoute struct {
+	proxy.Route
+	at time.Time
 }
 
 // Open sends logins to the node under the epoch.
 func (r *router) Open(epoch uint64, node, address string) {
 	route := proxy.Route{Epoch: epoch, Node: node, Address: address}
-	r.open.Store(&route)
+	r.open.Store(&openedRoute{Route: route, at: time.Now()})
 	if err := r.server.Open(route); err != nil {
 		// The engine never opens an epoch twice after a cut; if it did, holding is the safe answer.
 		r.log.Error("route refused", "epoch", epoch, "node", node, "err", err)
@@ -63,13 +69,16 @@ func (r *router) DataPlane() control.DataPlane {
 	return plane
 }
 
-// heardAge is negative when no backend of the epoch was ever heard.
+// heardAge says how long ago a client last heard a backend of the epoch. Before the first byte the opening counts: nobody can have heard
+// anything earlier. It is negative for an epoch that was never opened here.
 func (r *router) heardAge(epoch uint64) time.Duration {
-	age, ok := r.server.HeardAge(epoch)
-	if !ok {
-		return -1
+	if age, ok := r.server.HeardAge(epoch); ok {
+		return age
 	}
-	return age
+	if route := r.open.Load(); route != nil && route.Epoch == epoch {
+		return time.Since(route.at)
+	}
+	return -1
 }
 
 // writerAlive asks the epoch's writer on a fresh connection whether it still is the writer.

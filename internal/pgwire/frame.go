@@ -13,6 +13,9 @@ const headerLength = 5
 // both directions (PQ_LARGE_MESSAGE_LIMIT, libpq/pqcomm.h); the length word itself comes on top.
 const maxMessageLength = 0x3fffffff + 4
 
+// smallMessageLength bounds the length word of short messages (PQ_SMALL_MESSAGE_LIMIT in src/include/libpq/libpq.h).
+const smallMessageLength = 10000
+
 // What can be wrong with a stream of messages; a FramingError wraps one of them.
 var (
 	// ErrMessageType is a type byte that PostgreSQL's protocol 3 does not know in that direction and phase.
@@ -108,3 +111,14 @@ func (f *frame) body(b []byte) int {
 
 // validLength reports whether the length word of a complete header is possible.
 func (f *frame) validLength() bool { return f.length >= 4 && f.length <= maxMessageLength }
+
+// validClientLength is validLength for the client's messages: those that hold no more than names have a small limit. PostgreSQL closes the
+// connection without a word when it is exceeded (SocketBackend in tcop/postgres.c, since 14).
+func (f *frame) validClientLength() bool {
+	switch f.typ {
+	case 'C', 'D', 'E', 'H', 'S', 'X', 'c', 'f':
+		return f.length >= 4 && f.length <= smallMessageLength
+	default:
+		return f.validLength()
+	}
+}

@@ -140,3 +140,27 @@ func walk(b []byte, size int) (list []frame) {
 	}
 	return list
 }
+
+func TestShortMessagesOfAClientHaveTheServersSmallLimit(t *testing.T) {
+	for _, typ := range []byte("CDEHSXcf") {
+		for length, broken := range map[uint32]bool{smallMessageLength: false, smallMessageLength + 1: true} {
+			var tracker Tracker
+			tracker.Start('I')
+			tracker.Client(header(typ, length))
+			if (tracker.Broken() != nil) != broken {
+				t.Errorf("%q of length %d: %v", typ, length, tracker.Broken())
+			}
+			if broken && tracker.Idle() {
+				t.Errorf("%q of length %d: a stream that makes no sense is idle", typ, length)
+			}
+		}
+	}
+	for _, typ := range []byte("QPBFd") {
+		var tracker Tracker
+		tracker.Start('I')
+		tracker.Client(header(typ, smallMessageLength+1))
+		if tracker.Broken() != nil {
+			t.Errorf("%q may be long: %v", typ, tracker.Broken())
+		}
+	}
+}

@@ -10,7 +10,9 @@ import "sync/atomic"
 // It rests on the order in which PostgreSQL answers (tcop/postgres.c, PostgresMain; the same from 13 to 18): one ReadyForQuery for each
 // Query, FunctionCall and Sync, in the order of the requests, with three exceptions that it accounts for: Syncs swallowed by COPY FROM STDIN,
 // what is skipped after an error in the extended protocol, and errors that strike a session between requests. Where the headers alone leave a
-// doubt it holds the session busy until a later answer settles it: Idle never errs towards true for a server that keeps this order.
+// doubt it holds the session busy until a later answer settles it (a COPY FROM STDIN that failed among Syncs, see copyEnds): Idle does not err
+// towards true. The one thing it cannot see: an ERROR, not FATAL, that strikes between requests (PostgreSQL raises none but for broken
+// notification queues and the like) while the next request is on its way is taken for that request's answer.
 //
 // Concurrency: Client and ClientBoundary belong to the one goroutine that copies client to server, Server and PassServer to the one that copies
 // server to client. The queries (Idle, InDoubt, ...) may be asked from anywhere at any time; their answers are true of a moment within the call.
@@ -58,10 +60,9 @@ const (
 	statusFailed         // 'E'
 	statusMask    = 3
 
-	serverPartial   = 4  // a message is relayed in part
-	serverAnswering = 8  // a request's answer has begun and its ReadyForQuery has not come
-	serverCopyIn    = 16 // CopyInResponse was relayed and the COPY has not ended
-	serverFlagBits  = 5
+	serverPartial   = 4 // a message is relayed in part
+	serverAnswering = 8 // a request's answer has begun and its ReadyForQuery has not come
+	serverFlagBits  = 4
 )
 
 // Start tells that login is over and its ReadyForQuery, which said status ('I' for every server of protocol 3), was relayed without the Tracker.
@@ -88,19 +89,6 @@ func (t *Tracker) TxStatus() byte { return "\x00ITE"[t.serverWord.Load()&statusM
 
 // InTransaction reports whether the last ReadyForQuery said that a transaction block is open, failed or not.
 func (t *Tracker) InTransaction() bool { return t.serverWord.Load()&statusMask >= statusInBlock }
-
-// InDoubt reports whether a session that ended now would leave its client not knowing whether something was committed: a COMMIT, END or PREPARE
-// TRANSACTION is unanswered, or a statement outside a transaction block is. BEGIN and ROLLBACK alone leave no doubt. Where the text of a
-// statement is not certain (named statements beyond a bound, several statements in one text), it errs towards true.
-func (t *Tracker) InDoubt() bool {
-	server := t.serverWord.Load()
-	settled := server >> serverFlagBits
-	if settled < t.doubt.Load() {
-		return true
-	}
-	// A statement was sent behind a BEGIN, which has been answered by now, and yet no block is open: that BEGIN failed.
-	return server&statusMask == statusIdle && settled < t.inside.Load() && settled >= t.begun.Load()
-}
 
 // Terminated reports whether the client has said Terminate.
 func (t *Tracker) Terminated() bool { return t.clientWord.Load()&clientTerminated != 0 }

@@ -26,7 +26,7 @@ func (t *Tracker) ClientBoundary(b []byte) int {
 			if f.have < headerLength {
 				break
 			}
-			if !f.validLength() {
+			if !f.validClientLength() {
 				return len(b)
 			}
 		}

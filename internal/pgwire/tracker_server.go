@@ -85,9 +85,6 @@ func (t *Tracker) serverState() uint64 {
 	if s.answering {
 		word |= serverAnswering
 	}
-	if s.copyIn {
-		word |= serverCopyIn
-	}
 	return word
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,11 +18,13 @@ import (
 // relay stands between a client and a logged-in backend connection, as the data plane does: one goroutine for each direction, reads of any size,
 // each byte accounted before it is written.
 type relay struct {
-	tracker pgwire.Tracker
-	client  net.Conn // the relay's end of the connection to the client
-	server  net.Conn
-	pid     uint32
-	done    sync.WaitGroup
+	tracker   pgwire.Tracker
+	client    net.Conn // the relay's end of the connection to the client
+	server    net.Conn
+	pid       uint32
+	done      sync.WaitGroup
+	forwarded atomic.Int64 // bytes written to the server
+	end       func()       // closes all connections and waits; may be called again
 
 	mu   sync.Mutex
 	kept []byte // what the tracker has kept back; the relay to the client stops there
@@ -47,12 +50,13 @@ func startRelay(t *testing.T, dsn string, seed uint64) (*relay, net.Conn) {
 	r.done.Add(2)
 	go r.toServer(rand.New(rand.NewPCG(seed, 1)))
 	go r.toClient(rand.New(rand.NewPCG(seed, 2)))
-	t.Cleanup(func() {
+	r.end = func() {
 		client.Close()
 		r.server.Close()
 		r.client.Close()
 		r.done.Wait()
-	})
+	}
+	t.Cleanup(r.end)
 	return r, client
 }
 
@@ -94,6 +98,7 @@ func (r *relay) toServer(rng *rand.Rand) {
 		if _, err := r.server.Write(buf[:n]); err != nil {
 			return
 		}
+		r.forwarded.Add(int64(n))
 	}
 }
 
@@ -135,7 +140,7 @@ type truthClient struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend
 	status   byte // of the last ReadyForQuery
-	errors   int  // ErrorResponses so far
+	sent     int64
 }
 
 func newTruthClient(t *testing.T, conn net.Conn) *truthClient {
@@ -154,6 +159,7 @@ func (c *truthClient) send(list ...pgproto3.FrontendMessage) {
 	if _, err := c.conn.Write(b); err != nil {
 		c.t.Fatal(err)
 	}
+	c.sent += int64(len(b))
 }
 
 // receive returns the next message's type, as on the wire.
@@ -168,7 +174,6 @@ func (c *truthClient) receive() byte {
 		c.status = m.TxStatus
 		return 'Z'
 	case *pgproto3.ErrorResponse:
-		c.errors++
 		return 'E'
 	case *pgproto3.CopyInResponse:
 		return 'G'

@@ -1,0 +1,52 @@
+package wire
+
+import (
+	"slices"
+	"testing"
+)
+
+// everything is what every pair of doors is held against.
+func everything() []script {
+	return slices.Concat(simpleScripts(), extendedScripts(), copyScripts(), sideScripts(), endScripts(), nonsenseScripts())
+}
+
+func TestInClearNothingTellsTheProxyFromTheServer(t *testing.T) {
+	s := pg15.start(t)
+	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: s.inClear(t).Listen, version: version30}, everything())
+}
+
+func TestInClearNothingTellsThemApartWhenTheClientSendsInPieces(t *testing.T) {
+	s := pg15.start(t)
+	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: s.inClear(t).Listen, version: version30, chopped: true}, everything())
+}
+
+func TestUnderTLSOnBothLegsNothingTellsThemApart(t *testing.T) {
+	s := pg15.start(t)
+	encryption := clientTLS(s)
+	compare(t, s, door{addr: s.node.Addr(), version: version30, encryption: encryption},
+		door{addr: s.encrypted(t).Listen, version: version30, encryption: encryption}, everything())
+}
+
+func TestPassthroughIsTheServersOwnTLS(t *testing.T) {
+	s := pg15.start(t)
+	encryption := clientTLS(s)
+	compare(t, s, door{addr: s.node.Addr(), version: version30, encryption: encryption},
+		door{addr: s.through(t).Listen, version: version30, encryption: encryption}, everything())
+}
+
+func TestPostgreSQL18WithLongKeysAndDirectTLS(t *testing.T) {
+	s := pg18.start(t)
+	encryption := clientTLS(s)
+	encryption.NextProtos = []string{alpn}
+	t.Run("in clear", func(t *testing.T) {
+		compare(t, s, door{addr: s.node.Addr(), version: version32}, door{addr: s.inClear(t).Listen, version: version32}, everything())
+	})
+	t.Run("direct TLS", func(t *testing.T) {
+		compare(t, s, door{addr: s.node.Addr(), version: version32, encryption: encryption, direct: true},
+			door{addr: s.encrypted(t).Listen, version: version32, encryption: encryption, direct: true}, everything())
+	})
+	t.Run("direct TLS passed through", func(t *testing.T) {
+		compare(t, s, door{addr: s.node.Addr(), version: version32, encryption: encryption, direct: true},
+			door{addr: s.through(t).Listen, version: version32, encryption: encryption, direct: true}, everything())
+	})
+}
