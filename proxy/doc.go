@@ -25,4 +25,7 @@
 // Who owns what: Serve owns its listener and the goroutine of each login; a login's goroutine owns both connections until it hands them to the
 // forwarder and then exits; the forwarder owns them until it hands them back, parked or ended. table owns the routes and every backend
 // connection's fate at a cut; holdQueue and admission own who may dial when.
+//
+// On Linux plain pairs run on event loops, which own their sockets by descriptors of their own; pairs with TLS run on two goroutines each. The loops
+// add their number to GOMAXPROCS.
 package proxy

@@ -73,9 +73,8 @@ func (r *loopRun) keepBack(length int) bool {
 	if r.toServer.cleared > 0 || !r.pair.tracker.Idle() {
 		return false
 	}
-	message, rest := slices.Clone(r.kept[:length]), slices.Clone(r.kept[length:])
-	r.end(result{end: endKeptBack, keptBack: message})
-	r.pair.fromServer = rest
+	r.pair.fromServer = slices.Clone(r.kept[length:])
+	r.end(result{end: endKeptBack, keptBack: slices.Clone(r.kept[:length])})
 	return true
 }
 
