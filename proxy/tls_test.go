@@ -262,7 +262,7 @@ func TestAHandshakeThatFailsIsNoSession(t *testing.T) {
 	c.write([]byte(sslRequest))
 	answer := make([]byte, 1)
 	_, _ = io.ReadFull(c, answer)
-	err := tls.Client(c.Conn, &tls.Config{MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}).Handshake()
+	err := tls.Client(c.Conn, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}).Handshake()
 	if err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("TLS 1.1 gave %v, want an alert", err)
 	}
