@@ -277,7 +277,9 @@ func (s *session) deliver(x *exchange) error {
 		return err
 	}
 	if err = x.tell(words); err == nil {
-		err = s.client.resume()
+		if err = s.client.resume(); errors.Is(err, errShuttingDown) { // to its client this is a session already
+			err = refuse(pgwire.Drained, "")
+		}
 	}
 	if err != nil {
 		s.forget()
