@@ -27,7 +27,7 @@ func (r *round) needsIdentity(res wayResult) bool {
 	case decision.Answers:
 		o := res.facts.observation
 		r.prober.recall(&o, res.facts.started)
-		return !complete(o)
+		return !r.prober.settled(o, res.facts.started)
 	default:
 		return false // refused: so would be the other; silent: no time is left
 	}
@@ -36,6 +36,15 @@ func (r *round) needsIdentity(res wayResult) bool {
 // complete reports whether the identity of a node is known to its end.
 func complete(o decision.Observation) bool {
 	return o.SystemID.Known && o.Timeline.Known && o.History.Known
+}
+
+// settled reports whether asking over the replication connection would tell nothing new: the identity is complete, or it is but for a
+// history that the server does not have.
+func (p *Prober) settled(o decision.Observation, started decision.Opt[string]) bool {
+	if complete(o) {
+		return true
+	}
+	return o.SystemID.Known && o.Timeline.Known && started.Known && p.gone == timelineKey{started.V, o.Timeline.V} && p.now() < p.goneUntil
 }
 
 // recall fills in what an earlier round read and what this round proves to be unchanged: the history of a timeline of the same start of the
@@ -63,24 +72,17 @@ func (r *round) observation() decision.Observation {
 		p.learn(&o, f.started, r.outcomes[replication].identity)
 	}
 	p.recall(&o, f.started)
-	p.wanting = o.Persistent.Evidence != decision.Answers || o.Fresh.Evidence != decision.Answers || !complete(o)
+	p.wanting = o.Persistent.Evidence != decision.Answers || o.Fresh.Evidence != decision.Answers || !p.settled(o, f.started)
 	if replicationDenied(o) {
 		p.deniedUntil = p.now().Add(deniedPause)
 	}
 	return o
 }
 
-// replicationDenied reports whether asking again at once would be as useless as it was now: the server does not let the role in, or no longer
-// has the history of its timeline.
+// replicationDenied reports whether asking again at once would be as useless as it was now: the server does not let the role in.
 func replicationDenied(o decision.Observation) bool {
-	switch a := o.Replication; a.Evidence {
-	case decision.Alive:
-		return strings.HasPrefix(a.SQLState, "28") || a.SQLState == "42501"
-	case decision.Answers:
-		return o.Timeline.Known && !o.History.Known
-	default:
-		return false
-	}
+	a := o.Replication
+	return a.Evidence == decision.Alive && (strings.HasPrefix(a.SQLState, "28") || a.SQLState == "42501")
 }
 
 // learn adds what the replication connection told. Where it contradicts the SQL of the same round (a promotion between the two) the timeline
@@ -106,6 +108,9 @@ func (p *Prober) learn(o *decision.Observation, started decision.Opt[string], id
 	o.Timeline, o.History = decision.Some(id.timeline), id.history
 	if id.history.Known {
 		p.history.put(started, id.timeline, id.history.V)
+	}
+	if id.historyGone && started.Known {
+		p.gone, p.goneUntil = timelineKey{started.V, id.timeline}, p.now().Add(deniedPause)
 	}
 	if o.Role == decision.RoleStandby && started.Known {
 		p.standby = timelineKey{started.V, id.timeline}

@@ -116,21 +116,60 @@ func TestAServerThatRefusesReplicationIsNotAskedEverySecond(t *testing.T) {
 		out  outcome
 		wait bool
 	}{
-		"no line in pg_hba.conf":       {outcome{attempt: decision.Attempt{Evidence: decision.Alive, SQLState: "28000"}}, true},
-		"no REPLICATION":               {outcome{attempt: decision.Attempt{Evidence: decision.Alive, SQLState: "42501"}}, true},
-		"no free slot for a walsender": {outcome{attempt: decision.Attempt{Evidence: decision.Alive, SQLState: "53300"}}, false},
-		"silent":                       {outcome{attempt: decision.Attempt{Evidence: decision.Silent}}, false},
-		"history file is gone": {func() outcome {
-			out := identified(decision.RolePrimary, "7", 2)
-			out.identity.history = decision.Opt[[]decision.TimelineSwitch]{}
-			return out
-		}(), true},
+		"no line in pg_hba.conf":        {outcome{attempt: decision.Attempt{Evidence: decision.Alive, SQLState: "28000"}}, true},
+		"no REPLICATION":                {outcome{attempt: decision.Attempt{Evidence: decision.Alive, SQLState: "42501"}}, true},
+		"no free slot for a walsender":  {outcome{attempt: decision.Attempt{Evidence: decision.Alive, SQLState: "53300"}}, false},
+		"silent":                        {outcome{attempt: decision.Attempt{Evidence: decision.Silent}}, false},
+		"another role than the SQL saw": {identified(decision.RoleStandby, "7", 1), false},
 	} {
 		p := NewProber(func() decision.Instant { return at })
 		roundOf(p, map[way]outcome{fresh: answered(decision.RolePrimary, nil), replication: c.out}).observation()
 		same(t, name+": waits", p.deniedUntil == at.Add(deniedPause), c.wait)
 		at = at.Add(time.Hour)
 	}
+}
+
+// withoutHistory is an identity whose history the server does not have, or, not gone, could not tell this time.
+func withoutHistory(role decision.Role, timeline uint32, gone bool) outcome {
+	out := identified(role, "7", timeline)
+	out.identity.history, out.identity.historyGone = decision.Opt[[]decision.TimelineSwitch]{}, gone
+	return out
+}
+
+func TestAHistoryThatTheServerLostIsNotAskedForEverySecond(t *testing.T) {
+	var at decision.Instant
+	p := NewProber(func() decision.Instant { return at })
+	writer := answered(decision.RolePrimary, nil)
+	asks := func() bool { return p.wanting || roundOf(p, nil).needsIdentity(wayResult{fresh, writer}) }
+
+	roundOf(p, map[way]outcome{persistent: writer, fresh: writer, replication: withoutHistory(decision.RolePrimary, 2, false)}).observation()
+	same(t, "asks again when the answer did not come", asks(), true)
+	roundOf(p, map[way]outcome{persistent: writer, fresh: writer, replication: withoutHistory(decision.RolePrimary, 2, true)}).observation()
+	same(t, "asks again when the file is gone", asks(), false)
+	at = at.Add(deniedPause)
+	same(t, "asks again after the pause", asks(), true)
+}
+
+// A promotion between the ways of one round makes them contradict each other. The next round must ask: until the history is known, nobody
+// may write.
+func TestAPromotionIsIdentifiedInTheNextRound(t *testing.T) {
+	for name, before := range map[string]outcome{
+		"the connection still saw the standby":    identified(decision.RoleStandby, "7", 1),
+		"the standby's own history was lost":      withoutHistory(decision.RoleStandby, 1, true),
+		"the history file was not there just yet": withoutHistory(decision.RolePrimary, 2, false),
+	} {
+		p := NewProber(func() decision.Instant { return 0 })
+		promoted := answered(decision.RolePrimary, nil)
+		o := roundOf(p, map[way]outcome{persistent: promoted, fresh: promoted, replication: before}).observation()
+		same(t, name+": history", o.History.Known, false)
+		same(t, name+": pause", p.deniedUntil, decision.Instant(0))
+		same(t, name+": asks", p.wanting && roundOf(p, nil).needsIdentity(wayResult{fresh, promoted}), true)
+	}
+	p := NewProber(func() decision.Instant { return 0 })
+	standby := answered(decision.RoleStandby, nil)
+	roundOf(p, map[way]outcome{fresh: standby, replication: withoutHistory(decision.RoleStandby, 5, true)}).observation()
+	promoted := answered(decision.RolePrimary, func(o *decision.Observation) { o.Timeline = decision.Some(uint32(6)) })
+	same(t, "a lost history of the old timeline: asks", roundOf(p, nil).needsIdentity(wayResult{fresh, promoted}), true)
 }
 
 func TestReplicationIsNeededWhileTheIdentityIsNotKnown(t *testing.T) {

@@ -22,9 +22,13 @@ type Prober struct {
 	wanting bool
 	// deniedUntil is when to try the replication connection again after the server refused it.
 	deniedUntil decision.Instant
+	// gone is the history of which the server said that it does not have it; until goneUntil it is not asked for again. Any other timeline
+	// is: a promotion may come at any moment, and its history decides whether the node may be the writer.
+	gone      timelineKey
+	goneUntil decision.Instant
 }
 
-// deniedPause spares the server's log: a missing line in pg_hba.conf does not appear within a second.
+// deniedPause spares the server's log: a missing line in pg_hba.conf, or a missing file, does not appear within a second.
 const deniedPause = 30 * time.Second
 
 // NewProber returns a prober without a connection. now is the clock that dates observations.

@@ -15,8 +15,10 @@ type identity struct {
 	// position is a primary's flush position, or the end of what a standby has received or replayed.
 	position decision.Opt[decision.LSN]
 	role     decision.Role
-	// history is unknown when it was not asked for or the server no longer has the file.
+	// history is unknown when it was not asked for or could not be read.
 	history decision.Opt[[]decision.TimelineSwitch]
+	// historyGone is true when the server said that it has no such file.
+	historyGone bool
 }
 
 // timelineKey names a history that cannot change: a server's files change only across its restart.
@@ -71,7 +73,8 @@ func (l *link) identify(ctx context.Context, known func(timeline uint32) bool) (
 	}
 	rows, err = l.command(ctx, "TIMELINE_HISTORY "+strconv.FormatUint(timeline, 10))
 	if err != nil || len(rows) != 1 {
-		return id, nil // the file may be gone; what was identified stands
+		id.historyGone = err != nil && isStatementError(err)
+		return id, nil // what was identified stands
 	}
 	if history, err := ParseHistory(id.timeline, rows[0]["content"]); err == nil {
 		id.history = decision.Some(history)

@@ -14,10 +14,16 @@ const (
 	// overload is how long the first in the line may have waited before the line is served from its other end: whoever comes during a flood is
 	// then served as if there were none, and those who would have been too late anyway pay for it.
 	overload = 100 * time.Millisecond
+	// grace is how long a client may take for its answer before its login can be ended to make room: an honest one that is far away answers within
+	// it, and whoever is kept out by silent ones waits no longer than that.
+	grace = 200 * time.Millisecond
+	// hopeAfterEviction is how long a server may take to give back the connection of a login that made room.
+	hopeAfterEviction = time.Second
 )
 
-// admission bounds the logins between the dial and the session. When all places are taken, the login that has waited longest for its own client
-// makes room: a client that stays silent after the password request keeps nobody out. A login whose server is still working is never ended.
+// admission bounds the logins between the dial and the session. When all places are taken, the login that has waited longest for its own client,
+// and for longer than grace, makes room: a client that stays silent after the password request keeps nobody out. A login whose server is still
+// working is never ended.
 type admission struct {
 	mu       sync.Mutex
 	max      int
@@ -25,6 +31,12 @@ type admission struct {
 	dialing  int
 	silent   list.List // of *place: those who wait for their client, the longest first
 	line     list.List // of *place: those who wait for a place, the longest first
+	// squeezed is the bound in place of max since squeezedAt, when the server was full; 0 when there is none.
+	squeezed   int
+	squeezedAt time.Time
+	evictedAt  time.Time // when a silent login last made room
+	// recheck looks again when the grace of the login that is silent for longest is over; nil when nobody waits for that.
+	recheck *time.Timer
 }
 
 // place is one login's place, or its place in the line.
@@ -101,8 +113,8 @@ func (a *admission) shed() bool {
 	var victim *place
 	why := errEvicted
 	a.locked(func() {
-		if e := a.silent.Front(); e != nil {
-			victim = e.Value.(*place)
+		if p, left := a.longestSilentLocked(); p != nil && left <= 0 {
+			victim = p
 		} else if e := a.line.Front(); e != nil {
 			victim, why = e.Value.(*place), errTurnedAway
 		}
@@ -116,21 +128,29 @@ func (a *admission) shed() bool {
 	return victim != nil
 }
 
-// silence reports whether any login waits for its client, and ends the one that has done so for longest if that is long: the server has no room, and
-// that login takes some for nothing.
-func (a *admission) silence() (any bool) {
-	var victim *place
+// serverFull says that the server had no connection left for a login. While logins that wait for their clients hold some, fewer logins may be under
+// way for a moment, so that those make room. It reports whether there is hope: silent logins there are, or a moment ago there were.
+func (a *admission) serverFull() (hope bool) {
 	a.locked(func() {
-		e := a.silent.Front()
-		if any = e != nil; any && time.Since(e.Value.(*place).silentSince) > overload {
-			victim = e.Value.(*place)
-			a.leaveLocked(victim)
+		hope = a.silent.Len() > 0 || time.Since(a.evictedAt) < hopeAfterEviction
+		if hope {
+			a.squeezed, a.squeezedAt = max(a.underWay*3/4, 1), time.Now()
 		}
 	})
-	if victim != nil {
-		victim.evict(errEvicted)
+	return hope
+}
+
+// limitLocked is how many logins may be under way: fewer than configured after the server was full, and twice as many with each second since.
+func (a *admission) limitLocked() int {
+	if a.squeezed == 0 {
+		return a.max
 	}
-	return any
+	since := time.Since(a.squeezedAt)
+	if doublings := int(since / time.Second); doublings < 16 && a.squeezed<<doublings < a.max {
+		return a.squeezed << doublings
+	}
+	a.squeezed = 0
+	return a.max
 }
 
 // locked applies a change, lets in whoever can come in, and then ends those who had to make room.
@@ -146,13 +166,17 @@ func (a *admission) locked(change func()) {
 
 func (a *admission) admitLocked() (evicted []*place) {
 	for a.line.Len() > 0 && a.dialing < dialsAtOnce {
-		if a.underWay >= a.max {
-			e := a.silent.Front()
-			if e == nil {
+		for limit := a.limitLocked(); a.underWay >= limit; {
+			victim, left := a.longestSilentLocked()
+			switch {
+			case victim == nil:
+				return evicted
+			case left > 0:
+				a.recheckLocked(left)
 				return evicted
 			}
-			victim := e.Value.(*place)
 			a.leaveLocked(victim)
+			a.evictedAt = time.Now()
 			evicted = append(evicted, victim)
 		}
 		next := a.line.Front()
@@ -167,6 +191,26 @@ func (a *admission) admitLocked() (evicted []*place) {
 		close(p.in)
 	}
 	return evicted
+}
+
+// longestSilentLocked returns the login that has waited longest for its client, if any does, and what is left of its grace.
+func (a *admission) longestSilentLocked() (p *place, left time.Duration) {
+	e := a.silent.Front()
+	if e == nil {
+		return nil, 0
+	}
+	p = e.Value.(*place)
+	return p, grace - time.Since(p.silentSince)
+}
+
+// recheckLocked lets whoever waits try again after d.
+func (a *admission) recheckLocked(d time.Duration) {
+	if a.recheck != nil {
+		return
+	}
+	a.recheck = time.AfterFunc(d, func() {
+		a.locked(func() { a.recheck = nil })
+	})
 }
 
 func (a *admission) leaveLocked(p *place) {

@@ -21,31 +21,112 @@ func admit(t *testing.T, a *admission, evicted *atomic.Int32) *place {
 }
 
 func TestTheLoginThatWaitedLongestForItsClientMakesRoom(t *testing.T) {
-	a := newAdmission(3)
-	var evicted [4]atomic.Int32
-	var places [3]*place
-	for i := range places {
-		places[i] = admit(t, a, &evicted[i])
-		places[i].answered()
-	}
-	places[1].awaitsClient()
-	places[0].awaitsClient()
-	places[2].awaitsClient()
-	places[1].clientSpoke()
-	places[1].awaitsClient() // it spoke, so it waits for less long than all others now
-
-	admit(t, a, &evicted[3])
-	for i, want := range []int32{1, 0, 0, 0} {
-		if got := evicted[i].Load(); got != want {
-			t.Errorf("login %d was ended %d times, want %d", i, got, want)
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(3)
+		var evicted [4]atomic.Int32
+		var places [3]*place
+		for i := range places {
+			places[i] = admit(t, a, &evicted[i])
+			places[i].answered()
 		}
-	}
-	places[0].leave() // as the ended login does
-	places[0].clientSpoke()
-	places[0].awaitsClient()
-	if a.underWay != 3 || a.silent.Len() != 2 {
-		t.Errorf("%d under way, %d silent; want 3 and 2", a.underWay, a.silent.Len())
-	}
+		for _, i := range []int{1, 0, 2} {
+			places[i].awaitsClient()
+			time.Sleep(time.Millisecond)
+		}
+		places[1].clientSpoke()
+		places[1].awaitsClient() // it spoke, so it waits for less long than all others now
+
+		start := time.Now()
+		p, err := a.enter(t.Context(), time.Minute, func(error) { evicted[3].Add(1) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(start); waited > grace {
+			t.Errorf("waited %s for room", waited)
+		}
+		for i, want := range []int32{1, 0, 0, 0} {
+			if got := evicted[i].Load(); got != want {
+				t.Errorf("login %d was ended %d times, want %d", i, got, want)
+			}
+		}
+		places[0].leave() // as the ended login does
+		places[0].clientSpoke()
+		places[0].awaitsClient()
+		if a.underWay != 3 || a.silent.Len() != 2 {
+			t.Errorf("%d under way, %d silent; want 3 and 2", a.underWay, a.silent.Len())
+		}
+		p.leave()
+	})
+}
+
+// A client that answers within the grace is never ended, however many others come.
+func TestAnAnswerWithinTheGraceIsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(5)
+		var honest, others atomic.Int32
+		first := admit(t, a, &honest)
+		first.answered()
+		first.awaitsClient()
+		var crowd sync.WaitGroup
+		for range 50 {
+			crowd.Go(func() {
+				p, err := a.enter(context.Background(), 10*time.Second, func(error) { others.Add(1) })
+				if err == nil {
+					p.answered()
+					p.awaitsClient()
+					time.Sleep(10 * time.Second)
+					p.leave()
+				}
+			})
+		}
+		time.Sleep(grace - time.Millisecond)
+		first.clientSpoke()
+		if honest.Load() != 0 {
+			t.Error("ended within its grace")
+		}
+		crowd.Wait()
+		if others.Load() < 40 {
+			t.Errorf("%d silent ones made room for others, want most of 50", others.Load())
+		}
+		first.leave()
+	})
+}
+
+// A server with fewer connections than logins may be under way is full: fewer are let in for a moment, and silent ones go at once.
+func TestAFullServerSqueezesTheSilentOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(100)
+		if a.serverFull() {
+			t.Error("hope where nobody is silent")
+		}
+		var evicted atomic.Int32
+		for range 20 {
+			p := admit(t, a, &evicted)
+			p.answered()
+			p.awaitsClient()
+		}
+		time.Sleep(grace)
+		turned := admit(t, a, &evicted)
+		if !a.serverFull() {
+			t.Fatal("no hope though 20 are silent")
+		}
+		turned.leave()
+		admit(t, a, &evicted).answered()
+		if n := evicted.Load(); n != 6 {
+			t.Errorf("%d of 20 made room, want those above three quarters of 21", n)
+		}
+		if a.limitLocked() != 15 {
+			t.Errorf("limit %d, want 15", a.limitLocked())
+		}
+		time.Sleep(2 * time.Second)
+		if a.limitLocked() != 60 {
+			t.Errorf("limit %d after two seconds, want 60", a.limitLocked())
+		}
+		time.Sleep(time.Second)
+		if a.limitLocked() != 100 {
+			t.Errorf("limit %d after three seconds, want the configured one", a.limitLocked())
+		}
+	})
 }
 
 func TestALoginWhoseServerIsWorkingIsNeverEnded(t *testing.T) {
@@ -63,8 +144,8 @@ func TestALoginWhoseServerIsWorkingIsNeverEnded(t *testing.T) {
 			busy.awaitsClient()
 		}()
 		start := time.Now()
-		if _, err := a.enter(t.Context(), 5*time.Second, func(error) {}); err != nil || time.Since(start) != time.Second {
-			t.Errorf("entered after %s with %v, want as soon as the first awaits its client", time.Since(start), err)
+		if _, err := a.enter(t.Context(), 5*time.Second, func(error) {}); err != nil || time.Since(start) != time.Second+grace {
+			t.Errorf("entered after %s with %v, want when the first has waited for its client for longer than its grace", time.Since(start), err)
 		}
 		if evicted.Load() != 1 {
 			t.Errorf("the first was ended %d times", evicted.Load())
@@ -179,6 +260,10 @@ func TestShedEndsTheSilentFirstThenTheFirstInTheLine(t *testing.T) {
 		s := admit(t, a, &silent)
 		admit(t, a, &working)
 		s.awaitsClient()
+		if a.shed() {
+			t.Error("shed a login within its grace")
+		}
+		time.Sleep(grace)
 		if !a.shed() || silent.Load() != 1 || a.underWay != 1 {
 			t.Errorf("shed: silent ended %d times, %d under way", silent.Load(), a.underWay)
 		}

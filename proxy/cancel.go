@@ -128,12 +128,25 @@ func (s *Server) cancel(client *clientLeg, from netip.Addr, key pgwire.CancelKey
 func (s *Server) tryCancel(from netip.Addr, key pgwire.CancelKey) (result string) {
 	target, ok := s.keys.find(key)
 	if !ok {
+		target, ok = s.opaqueTarget(key)
+	}
+	if !ok {
 		return cancelUnknownKey
 	}
 	if !s.cancelLimiter.allow(from) {
 		return cancelRateLimited
 	}
 	return s.forwardCancel(target)
+}
+
+// opaqueTarget is the target of a key that an opaque session may have got from the server itself, where the proxy could not see it: pgjdbc asks in clear
+// to cancel what runs under TLS. The writer judges the key, as it does for a client that asks it directly.
+func (s *Server) opaqueTarget(key pgwire.CancelKey) (cancelTarget, bool) {
+	route := s.table.current()
+	if route == nil || s.cfg.Load().Listen.TLS != TLSPassthrough {
+		return cancelTarget{}, false
+	}
+	return cancelTarget{key: key, backend: &backend{epoch: route.Epoch}}, true
 }
 
 // forwardCancel cancels what a backend is running.

@@ -104,6 +104,27 @@ func TestACancelInClearIsTakenOnATLSOnlyListener(t *testing.T) {
 	<-pg.cancels
 }
 
+func TestACancelOfAnOpaqueSessionIsLeftToTheServer(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	allowed := false
+	h := startServer(t, passthroughConfig(), Deps{WriterAlive: alive, CancelAllowed: func(epoch uint64) bool { return allowed && epoch == 1 }})
+	secret := []byte("the server's own secret, 32 byte")
+	h.sendCancel(pgwire.CancelKey{PID: 4711, Secret: secret}) // there is no writer to judge it
+	if h.metric("pgtether_cancels_total", cancelUnknownKey) != 1 {
+		t.Error("a key without a writer is not counted as unknown")
+	}
+	h.open(pg.route(1))
+	h.sendCancel(pgwire.CancelKey{PID: 4711, Secret: secret})
+	if h.metric("pgtether_cancels_total", cancelNotAllowed) != 1 || pg.count() != 0 {
+		t.Error("a cancel that could do harm was forwarded")
+	}
+	allowed = true
+	h.sendCancel(pgwire.CancelKey{PID: 4711, Secret: secret})
+	if got := <-pg.cancels; got.PID != 4711 || string(got.Secret) != string(secret) {
+		t.Errorf("the server got %d %q", got.PID, got.Secret)
+	}
+}
+
 func TestCancelsThatMustNotReachAServer(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
 	allowed := true

@@ -43,6 +43,9 @@ type holdQueue struct {
 	scout   *ticket
 	retryAt time.Time
 	pause   time.Duration
+	// workedAt is when the route last worked for anybody, workedFor for whom.
+	workedAt  time.Time
+	workedFor *ticket
 
 	waiting list.List // of *waiter, in the order of seq
 	lastSeq uint64

@@ -259,7 +259,7 @@ func TestOneScoutAtATimeTriesARouteThatFailed(t *testing.T) {
 		first := &waiter{budget: 15 * time.Second}
 		b.login(t.Context(), 0, first)
 		time.Sleep(3 * time.Second) // the dial times out
-		first.budget -= b.tickets[0].failed()
+		first.budget -= b.tickets[0].failed(false)
 		for id := 1; id <= 20; id++ {
 			b.login(t.Context(), id, &waiter{budget: 15 * time.Second})
 		}
@@ -282,12 +282,49 @@ func TestOneScoutAtATimeTriesARouteThatFailed(t *testing.T) {
 	})
 }
 
+// A busy server lets one login wait for too long while it serves others: that is no reason to hold them all.
+func TestAFailureBesideSuccessesHoldsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newQueueBench(t, 100, 200, even)
+		b.openEpoch(t, 1)
+		b.login(t.Context(), 0, &waiter{budget: time.Minute})
+		time.Sleep(time.Second)
+		b.login(t.Context(), 1, &waiter{budget: time.Minute})
+		b.tickets[1].worked()
+		time.Sleep(2 * time.Second)
+		b.tickets[0].failed(false)
+		b.login(t.Context(), 2, &waiter{budget: time.Minute})
+		if b.held() != 0 {
+			t.Error("held though the route works")
+		}
+		time.Sleep(time.Second)
+		b.tickets[2].worked()
+		b.tickets[2].failed(false) // it began after the last success of another
+		b.login(t.Context(), 3, &waiter{budget: time.Minute})
+		if b.held() != 1 {
+			t.Error("not held though the last attempt failed")
+		}
+		time.Sleep(scoutLast)
+		synctest.Wait()
+		b.tickets[3].worked()
+		b.login(t.Context(), 4, &waiter{budget: time.Minute})
+		b.login(t.Context(), 5, &waiter{budget: time.Minute})
+		b.tickets[4].worked()
+		b.tickets[5].failed(true) // the node has said so itself
+		b.login(t.Context(), 6, &waiter{budget: time.Minute})
+		if b.held() != 1 {
+			t.Error("not held though the node takes no logins")
+		}
+		b.stop()
+	})
+}
+
 func TestAScoutThatGivesUpIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newQueueBench(t, 100, 200, even)
 		b.openEpoch(t, 1)
 		b.login(t.Context(), 0, &waiter{budget: time.Minute})
-		b.tickets[0].failed()
+		b.tickets[0].failed(false)
 		for id := 1; id <= 3; id++ {
 			b.login(t.Context(), id, &waiter{budget: time.Minute})
 		}
@@ -311,7 +348,7 @@ func TestATicketOfAnOldRouteSaysNothingAboutTheNewOne(t *testing.T) {
 		b.table.cut(1, pgwire.WriterLost)
 		b.close(1)
 		b.openEpoch(t, 2)
-		b.tickets[0].failed()
+		b.tickets[0].failed(false)
 		b.login(t.Context(), 1, &waiter{budget: time.Minute})
 		b.stop()
 		if len(b.order) != 2 || b.at[1] != 0 {
@@ -326,7 +363,7 @@ func TestAFailedLoginThatComesBackStandsBeforeLaterOnes(t *testing.T) {
 		early := &waiter{budget: time.Minute}
 		b.login(t.Context(), 0, early)
 		b.openEpoch(t, 1)
-		b.tickets[0].failed()
+		b.tickets[0].failed(false)
 		b.table.cut(1, pgwire.WriterLost)
 		b.close(1)
 		b.login(t.Context(), 1, &waiter{budget: time.Minute})

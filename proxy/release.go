@@ -65,13 +65,18 @@ func (q *holdQueue) letGoLocked(w *waiter) *ticket {
 // worked says that the backend answered as a server that takes logins does: everybody may go on. failed may still follow, when the same
 // backend turns out not to be the writer.
 func (t *ticket) worked() {
-	t.settle(func(q *holdQueue) { q.failing, q.pause = false, 0 })
+	t.settle(func(q *holdQueue) { q.failing, q.pause, q.workedAt, q.workedFor = false, 0, time.Now(), t })
 }
 
-// failed says that the route could not be used. It returns how long the attempt took: the login had no writer in that time.
-func (t *ticket) failed() time.Duration {
+// failed says that the route could not be used. It returns how long the attempt took: the login had no writer in that time. certain means that
+// the node itself has shown it. Any other failure says nothing about the route when it has worked for another login since this attempt began: a
+// server that is merely busy lets some wait for too long.
+func (t *ticket) failed(certain bool) time.Duration {
 	took := time.Since(t.begun)
 	t.settle(func(q *holdQueue) {
+		if !certain && q.workedFor != t && q.workedAt.After(t.begun) {
+			return
+		}
 		q.failing = true
 		q.pause = min(max(2*q.pause, scoutFirst), scoutLast)
 		q.retryAt = time.Now().Add(q.pause)

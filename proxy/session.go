@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// roomPatience bounds how long a login tries a server that has no connection left while silent logins hold some; roomPause is the time between
-	// two attempts.
+	// roomPatience bounds how long a login tries a server that has no connection left while silent logins hold some.
 	roomPatience = 2 * time.Second
-	roomPause    = 10 * time.Millisecond
+	// retryPause is the least time between two attempts of one login.
+	retryPause = 10 * time.Millisecond
 )
 
 // session is one client from accept to its end.
@@ -47,6 +47,7 @@ type session struct {
 	place    *place
 	roomBy   time.Time // until when a full server is tried again
 	held     time.Duration
+	waited   bool      // it had to wait for a writer
 	complete time.Time // when the startup packet was complete
 
 	pinned time.Time // when the session began
@@ -147,7 +148,7 @@ func (s *session) untilPinned(attempt func(*ticket) error) error {
 		s.place.leave()
 		if errors.Is(err, errServerFull) {
 			t.unused()
-			s.pause(roomPause)
+			s.pause(retryPause)
 			continue
 		}
 		var again *againError
@@ -156,21 +157,22 @@ func (s *session) untilPinned(attempt func(*ticket) error) error {
 			return err
 		}
 		s.srv.noteFailure(t.route.Route, again)
-		w.budget -= t.failed()
+		w.budget -= t.failed(errors.Is(err, errUnproven) || errors.Is(err, errNotServing))
 		if w.budget <= 0 {
 			return &noWriterError{reason: s.srv.hold.why()}
 		}
+		s.pause(retryPause)
 	}
 }
 
-// mayFindRoom reports whether it makes sense to try a full server again: it does for a moment, while logins that wait for their own clients hold
-// some of its connections. One that has done so for long is ended.
+// mayFindRoom reports whether it makes sense to try a full server again: it does for a moment, while logins that wait for their own clients make
+// room.
 func (s *session) mayFindRoom() bool {
 	now := time.Now()
 	if s.roomBy.IsZero() {
 		s.roomBy = now.Add(roomPatience)
 	}
-	return now.Before(s.roomBy) && s.srv.admission.silence()
+	return now.Before(s.roomBy) && s.srv.admission.serverFull()
 }
 
 // pause waits, unless the login ends.
@@ -187,6 +189,7 @@ func (s *session) await(w *waiter) (*ticket, error) {
 	start := time.Now()
 	t, err := s.srv.hold.wait(s.client.ctx, w)
 	s.held += time.Since(start)
+	s.waited = s.waited || w.place != nil
 	if err == nil {
 		s.place, err = s.srv.admission.enter(s.client.ctx, s.cfg.Hold.Login, s.evict)
 	}
@@ -274,7 +277,9 @@ func (s *session) deliver(x *exchange) error {
 		return err
 	}
 	if err = x.tell(words); err == nil {
-		err = s.client.resume()
+		if err = s.client.resume(); errors.Is(err, errShuttingDown) { // to its client this is a session already
+			err = refuse(pgwire.Drained, "")
+		}
 	}
 	if err != nil {
 		s.forget()
@@ -336,7 +341,7 @@ func (s *session) forward(p *pair) {
 
 // observeHold records how long the login waited, when it did.
 func (s *session) observeHold() {
-	if s.held > time.Millisecond {
+	if s.waited {
 		s.srv.metrics.HoldSeconds.Observe(s.held.Seconds())
 	}
 }

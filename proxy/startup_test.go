@@ -270,3 +270,16 @@ func TestGarbageIsLoggedOncePerAddress(t *testing.T) {
 		t.Errorf("%d log lines", n)
 	}
 }
+
+func TestReplicationConnectionsAreLetInWhenConfigured(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	cfg := testConfig()
+	cfg.Listen.Replication = true
+	h := startServer(t, cfg, Deps{})
+	h.open(pg.route(1))
+	c := h.dial()
+	c.write(startupPacket(pgwire.Version30, "user", "app", "replication", "database", "database", "db"))
+	if got := c.messages(); got[len(got)-1] != "Z I" {
+		t.Errorf("login: %q", got)
+	}
+}

@@ -13,6 +13,6 @@ while read -r dir; do
     printf 'fuzz %s %s for %s\n' "$package" "$target" "$each"
     go test -run '^$' -fuzz "^${target}\$" -fuzztime "$each" "$package" </dev/null
   done
-done < <(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
+done < <(grep -rlE --exclude-dir='.*' '^func Fuzz' --include='*_test.go' -- * | xargs -r -n1 dirname | sort -u)
 [ "$count" -gt 0 ] || { echo "fuzz: no fuzz target found" >&2; exit 1; }
 printf 'fuzz: %d targets, %s each, no crash\n' "$count" "$each"

@@ -3,7 +3,8 @@
 #
 #   scripts/setup.sh [test] [race] [keycloak] [docker]      default: test
 #
-#   test      PostgreSQL server and client programs, 13 or newer
+#   test      PostgreSQL server and client programs, 13 or newer; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for
+#             the test that goes through JDBC
 #   race      a C compiler, which Go's race detector needs
 #   keycloak  Java 17 or newer, Maven
 #   docker    buildah and mmdebstrap, to build images without a daemon and without an image registry
@@ -38,6 +39,10 @@ have_java() {
   [ "${major:-0}" -ge 17 ]
 }
 
+have_javac() { have_java && command -v javac >/dev/null; }
+
+have_npm() { command -v npm >/dev/null && command -v node >/dev/null; }
+
 have_images() { command -v buildah >/dev/null && command -v mmdebstrap >/dev/null; }
 
 as_root() {
@@ -70,7 +75,10 @@ wanted=("$@")
 [ ${#wanted[@]} -gt 0 ] || wanted=(test)
 for what in "${wanted[@]}"; do
   case $what in
-    test) have_postgres || packages+=(postgresql) ;;
+    test)
+      have_postgres || packages+=(postgresql)
+      have_npm || packages+=(npm)
+      have_javac || packages+=(default-jdk-headless maven) ;;
     race) have_cc || packages+=(gcc libc6-dev) ;;
     keycloak) have_java || packages+=(default-jre-headless maven) ;;
     docker) have_images || packages+=(buildah mmdebstrap) ;;
@@ -92,7 +100,10 @@ rm -f "$log"
 
 for what in "${wanted[@]}"; do
   case $what in
-    test) have_postgres || die "PostgreSQL 13 or newer is still not found" ;;
+    test)
+      have_postgres || die "PostgreSQL 13 or newer is still not found"
+      have_npm || die "npm is still not found"
+      have_javac || die "a JDK (17 or newer) and Maven are still not found" ;;
     race) have_cc || die "a C compiler is still not found" ;;
     keycloak) have_java || die "Java 17 and Maven are still not found" ;;
     docker) have_images || die "buildah and mmdebstrap are still not found" ;;

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -169,7 +170,15 @@ func readBounded(file string, most int64) ([]byte, fs.FileInfo, error) {
 }
 
 // named is a file as a message has it.
-func named(file string) string { return "the file " + quote(file) }
+func named(file string) string {
+	if len(file) > pathMost {
+		return "the file " + quote(file)
+	}
+	return "the file " + strconv.Quote(file)
+}
+
+// pathMost is the longest path that Linux takes (PATH_MAX). Up to that a path is shown whole: its end is what tells one file from another.
+const pathMost = 4096
 
 // cannotRead says why a file cannot be read, with its name once.
 func cannotRead(subject string, err error) string {

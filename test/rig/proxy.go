@@ -164,7 +164,7 @@ func (p *Proxy) Await(ctx context.Context, what string, holds func(Status) bool)
 		}
 		select {
 		case <-ctx.Done():
-			return s, fmt.Errorf("wait until %s (state %s, step %q, writes %s): %w", what, s.State, s.Step, s.Writes, context.Cause(ctx))
+			return s, fmt.Errorf("wait until %s (state %s, step %q, writes %s): %w: %s", what, s.State, s.Step, s.Writes, context.Cause(ctx), p.logTail())
 		case <-p.ended:
 			return s, fmt.Errorf("wait until %s: the proxy ended: %w: %s", what, p.exit(), p.logTail())
 		case <-time.After(20 * time.Millisecond):
@@ -208,7 +208,7 @@ func (p *Proxy) logTail() string {
 		return "no log"
 	}
 	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	return strings.Join(lines[max(0, len(lines)-5):], " | ")
+	return strings.Join(lines[max(0, len(lines)-12):], " | ")
 }
 
 // reachable turns a wildcard address into one that can be dialled from this machine.
