@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/pgtether/pgtether/internal/metrics"
@@ -14,8 +15,17 @@ type forwarders struct {
 	loops      *loopForwarder
 }
 
+// forwarderVariable chooses what carries plain pairs: "loops" for event loops; goroutines otherwise, until the loops have been measured and
+// watched for as long as the goroutines have.
+const forwarderVariable = "PGTETHER_FORWARDER"
+
 // newForwarder returns the forwarder of this system. With an error it works all the same, on goroutines alone.
-func newForwarder(m *metrics.Proxy) (forwarder, error) { return newForwarders(m, loopCount()) }
+func newForwarder(m *metrics.Proxy) (forwarder, error) {
+	if os.Getenv(forwarderVariable) != "loops" {
+		return newGoForwarder(m), nil
+	}
+	return newForwarders(m, loopCount())
+}
 
 func newForwarders(m *metrics.Proxy, loops int) (forwarder, error) {
 	f := &forwarders{goroutines: newGoForwarder(m)}
