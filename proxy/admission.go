@@ -17,6 +17,8 @@ const (
 	// grace is how long a client may take for its answer before its login can be ended to make room: an honest one that is far away answers within
 	// it, and whoever is kept out by silent ones waits no longer than that.
 	grace = 200 * time.Millisecond
+	// graceSpoken is the same for a client that has answered before: its next answer may be the one for which it has to compute (SCRAM's proof).
+	graceSpoken = 1 * time.Second
 	// hopeAfterEviction is how long a server may take to give back the connection of a login that made room.
 	hopeAfterEviction = time.Second
 )
@@ -29,7 +31,8 @@ type admission struct {
 	max      int
 	underWay int
 	dialing  int
-	silent   list.List // of *place: those who wait for their client, the longest first
+	silent   list.List // of *place: those who wait for the first answer of their client, the longest first
+	spoken   list.List // of *place: those who wait for a further answer, the longest first
 	line     list.List // of *place: those who wait for a place, the longest first
 	// squeezed is the bound in place of max since squeezedAt, when the server was full; 0 when there is none.
 	squeezed   int
@@ -47,6 +50,7 @@ type place struct {
 	in    chan struct{} // closed when the place is the login's
 
 	dialing, underWay bool
+	hasSpoken         bool // its client has answered before
 	silentSince       time.Time
 	asSilent, asWaits *list.Element
 }
@@ -91,14 +95,17 @@ func (p *place) answered() {
 func (p *place) awaitsClient() {
 	p.adm.locked(func() {
 		if p.underWay && p.asSilent == nil {
-			p.asSilent, p.silentSince = p.adm.silent.PushBack(p), time.Now()
+			p.asSilent, p.silentSince = p.adm.listOf(p).PushBack(p), time.Now()
 		}
 	})
 }
 
 // clientSpoke ends what awaitsClient began.
 func (p *place) clientSpoke() {
-	p.adm.locked(func() { p.adm.spokeLocked(p) })
+	p.adm.locked(func() {
+		p.adm.spokeLocked(p)
+		p.hasSpoken = true
+	})
 }
 
 // leave gives the place back. It may be called more than once.
@@ -132,7 +139,7 @@ func (a *admission) shed() bool {
 // way for a moment, so that those make room. It reports whether there is hope: silent logins there are, or a moment ago there were.
 func (a *admission) serverFull() (hope bool) {
 	a.locked(func() {
-		hope = a.silent.Len() > 0 || time.Since(a.evictedAt) < hopeAfterEviction
+		hope = a.silent.Len()+a.spoken.Len() > 0 || time.Since(a.evictedAt) < hopeAfterEviction
 		if hope {
 			a.squeezed, a.squeezedAt = max(a.underWay*3/4, 1), time.Now()
 		}
@@ -193,14 +200,30 @@ func (a *admission) admitLocked() (evicted []*place) {
 	return evicted
 }
 
-// longestSilentLocked returns the login that has waited longest for its client, if any does, and what is left of its grace.
+// longestSilentLocked returns the login that is the first to make room, if any waits for its client, and what is left of its grace. Clients that have
+// never answered come first.
 func (a *admission) longestSilentLocked() (p *place, left time.Duration) {
-	e := a.silent.Front()
-	if e == nil {
-		return nil, 0
+	if e := a.silent.Front(); e != nil {
+		p = e.Value.(*place)
+		if left = grace - time.Since(p.silentSince); left <= 0 {
+			return p, left
+		}
 	}
-	p = e.Value.(*place)
-	return p, grace - time.Since(p.silentSince)
+	if e := a.spoken.Front(); e != nil {
+		other := e.Value.(*place)
+		if l := graceSpoken - time.Since(other.silentSince); p == nil || l < left {
+			return other, l
+		}
+	}
+	return p, left
+}
+
+// listOf is the list in which the login waits for its client.
+func (a *admission) listOf(p *place) *list.List {
+	if p.hasSpoken {
+		return &a.spoken
+	}
+	return &a.silent
 }
 
 // recheckLocked lets whoever waits try again after d.
@@ -235,7 +258,7 @@ func (a *admission) answeredLocked(p *place) {
 
 func (a *admission) spokeLocked(p *place) {
 	if p.asSilent != nil {
-		a.silent.Remove(p.asSilent)
+		a.listOf(p).Remove(p.asSilent)
 		p.asSilent = nil
 	}
 }

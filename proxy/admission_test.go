@@ -34,7 +34,7 @@ func TestTheLoginThatWaitedLongestForItsClientMakesRoom(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		places[1].clientSpoke()
-		places[1].awaitsClient() // it spoke, so it waits for less long than all others now
+		places[1].awaitsClient() // it has spoken, so it is not the first to go though it came first
 
 		start := time.Now()
 		p, err := a.enter(t.Context(), time.Minute, func(error) { evicted[3].Add(1) })
@@ -52,8 +52,8 @@ func TestTheLoginThatWaitedLongestForItsClientMakesRoom(t *testing.T) {
 		places[0].leave() // as the ended login does
 		places[0].clientSpoke()
 		places[0].awaitsClient()
-		if a.underWay != 3 || a.silent.Len() != 2 {
-			t.Errorf("%d under way, %d silent; want 3 and 2", a.underWay, a.silent.Len())
+		if a.underWay != 3 || a.silent.Len()+a.spoken.Len() != 2 {
+			t.Errorf("%d under way, %d silent; want 3 and 2", a.underWay, a.silent.Len()+a.spoken.Len())
 		}
 		p.leave()
 	})
@@ -89,6 +89,27 @@ func TestAnAnswerWithinTheGraceIsInTime(t *testing.T) {
 			t.Errorf("%d silent ones made room for others, want most of 50", others.Load())
 		}
 		first.leave()
+	})
+}
+
+// A client that has answered once is given more time for its next answer, but not for ever.
+func TestAClientThatHasAnsweredIsGivenLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(2)
+		var spoken, busy atomic.Int32
+		p := admit(t, a, &spoken)
+		p.answered()
+		p.awaitsClient()
+		p.clientSpoke()
+		p.awaitsClient()
+		admit(t, a, &busy).answered()
+		start := time.Now()
+		if _, err := a.enter(t.Context(), time.Minute, func(error) {}); err != nil || time.Since(start) != graceSpoken {
+			t.Errorf("entered after %s with %v, want after %s", time.Since(start), err, graceSpoken)
+		}
+		if spoken.Load() != 1 || busy.Load() != 0 {
+			t.Errorf("ended: %d that had spoken, %d whose server works", spoken.Load(), busy.Load())
+		}
 	})
 }
 
