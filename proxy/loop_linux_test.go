@@ -262,8 +262,7 @@ func TestABackendCanBeSeveredAtAnyMoment(t *testing.T) {
 				sever([]*backend{r.pair.backend})
 			})
 			over := make(chan struct{})
-			var again func(result)
-			again = func(res result) { r.ended <- res; close(over) }
+			again := func(res result) { r.ended <- res; close(over) }
 			r.forwarder.start(r.pair, again)
 			r.forwarder.park(r.pair, func() { close(over) })
 			racing.Wait()
