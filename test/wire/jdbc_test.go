@@ -59,7 +59,6 @@ func TestAJavaApplicationSeesTheSame(t *testing.T) {
 			t.Errorf("straight to the server the program does not print %q", want)
 		}
 	}
-	sameText(t, direct, used(s.inClear(t).Listen, "&sslmode=disable"))
 	sameText(t, direct, used(s.encrypted(t).Listen, encryption))
 	sameText(t, direct, used(s.through(t).Listen, encryption))
 	// As many write it: the standby's place is taken by an address where nobody is.
