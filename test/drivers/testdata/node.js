@@ -25,7 +25,7 @@ async function main() {
     trust: {}, scram: { user: 'scram', password: 'secret' }, 'wrong password': { user: 'scram', password: 'wrong' },
     TLS: { ssl: tls }, 'scram over TLS': { user: 'scram', password: 'secret', ssl: tls },
     'channel binding': { user: 'scram', password: 'secret', ssl: tls, enableChannelBinding: true },
-    'direct TLS': { ssl: tls, sslnegotiation: 'direct' }, 'no database': { database: 'nosuch' }, options: { options: '-c work_mem=7MB', application_name: 'node' },
+    'no database': { database: 'nosuch' }, options: { options: '-c work_mem=7MB', application_name: 'node' },
   };
   for (const [name, more] of Object.entries(logins)) {
     await fact('login: ' + name, async (note) => {
