@@ -1,20 +1,5 @@
 package abuse
 
-// gluedInClear: PostgreSQL answers an encryption request with 'N' and then says that something came too early. The 'N' is of no use to a client
-// whose bytes are refused anyway, and a proxy that looks before it answers need not have read them.
-var gluedInClear = &difference{
-	postgres: "'N', then FATAL 08P01",
-	pgtether: "FATAL 08P01 in place of the 'N'",
-	why:      "bytes that come before the answer to an encryption request are an attack or a broken client (CVE-2021-23214); libpq takes an error in place of the answer",
-}
-
-// noGSS: pgtether has no GSSAPI encryption. A server that has it goes on to read the client's token.
-var noGSS = &difference{
-	postgres: "'G' where it was built with GSSAPI, then the handshake",
-	pgtether: "'N'",
-	why:      "encryption by GSSAPI would hide the startup packet from the proxy; every client takes 'N' for an answer and goes on",
-}
-
 // gss completes an input that asks for GSSAPI encryption: want is what comes back from pgtether, and from a server without GSSAPI.
 func gss(name, want, postgres string, count counts, steps ...step) input {
 	return input{name: name, does: steps, want: want, differs: noGSS, postgres: postgres, counts: count}

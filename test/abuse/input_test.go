@@ -23,11 +23,6 @@ type input struct {
 	counts counts
 }
 
-// difference is one way in which pgtether means to answer otherwise than PostgreSQL does.
-type difference struct {
-	postgres, pgtether, why string
-}
-
 // refused is what is counted for a client that is refused before its startup packet was complete and right.
 func refused(reason string) counts { return counts{"refusals " + reason: 1} }
 
@@ -48,8 +43,6 @@ var (
 	lostClient    = counts{"logins pinned": 1, "sessions client_lost": 1}
 )
 
-func unknownCancel(result string) counts { return counts{"cancels " + result: 1} }
-
 // compare runs every input straight and through the proxy, one after the other through the proxy: what is counted must be that input's, and an
 // honest client must be served after each.
 func (f *front) compare(t *testing.T, inputs []input) {
@@ -59,15 +52,15 @@ func (f *front) compare(t *testing.T, inputs []input) {
 		t.Run(in.name, func(t *testing.T) {
 			in.checkStraight(t, <-straight[i])
 			began := time.Now()
-			if got := f.through.perform(t, in.does); got != in.want {
+			if got := f.through.perform(in.does); got != in.want {
 				t.Errorf("pgtether gives %q, want %q (%s)", got, in.want, time.Since(began).Round(time.Millisecond))
 			}
 			f.honest(t)
-			before = awaitCounts(t, f.Proxy, before, sum(in.counts, honestCounts))
+			before = f.awaitCounts(t, before, sum(in.counts, honestCounts))
 		})
 	}
 	f.driver(t)
-	awaitCounts(t, f.Proxy, before, honestCounts)
+	f.awaitCounts(t, before, honestCounts)
 }
 
 // straight runs the inputs against PostgreSQL itself, a few at a time.
@@ -84,7 +77,7 @@ func (f *front) straight(t *testing.T, inputs []input) []chan string {
 			slots <- struct{}{}
 			g.Go(func() {
 				defer func() { <-slots }()
-				results[i] <- f.direct.perform(t, in.does)
+				results[i] <- f.direct.perform(in.does)
 			})
 		}
 	})
@@ -94,7 +87,7 @@ func (f *front) straight(t *testing.T, inputs []input) []chan string {
 func (in input) checkStraight(t *testing.T, got string) {
 	t.Helper()
 	want := in.want
-	if in.differs != nil && (in.differs != noGSS || serverHasGSS()) {
+	if in.differs != nil && in.differs.applies() {
 		want = in.postgres
 	}
 	if got != want {
@@ -105,16 +98,21 @@ func (in input) checkStraight(t *testing.T, got string) {
 	}
 }
 
-// compareAtOnce runs inputs that take their time all at once. What is counted must be the sum of what each adds.
-func (f *front) compareAtOnce(t *testing.T, inputs []input) {
+// compareAtOnce runs inputs that take their time all at once. What is counted must be the sum of what each adds, and the proxy must end each
+// within the bounds.
+func (f *front) compareAtOnce(t *testing.T, inputs []input, least, most time.Duration) {
 	straight := f.straightAtOnce(t, inputs)
 	before := scrape(t, f.Proxy)
 	var want counts
 	var g sync.WaitGroup
-	got := make([]string, len(inputs))
+	got, took := make([]string, len(inputs)), make([]time.Duration, len(inputs))
 	for i, in := range inputs {
 		want = sum(want, in.counts)
-		g.Go(func() { got[i] = f.through.perform(t, in.does) })
+		g.Go(func() {
+			began := time.Now()
+			got[i] = f.through.perform(in.does)
+			took[i] = time.Since(began)
+		})
 	}
 	g.Wait()
 	for i, in := range inputs {
@@ -123,12 +121,15 @@ func (f *front) compareAtOnce(t *testing.T, inputs []input) {
 			if got[i] != in.want {
 				t.Errorf("pgtether gives %q, want %q", got[i], in.want)
 			}
+			if took[i] < least || took[i] > most {
+				t.Errorf("after %s, want %s to %s", took[i].Round(time.Millisecond), least, most)
+			}
 		})
 	}
-	before = awaitCounts(t, f.Proxy, before, want)
+	before = f.awaitCounts(t, before, want)
 	f.honest(t)
 	f.driver(t)
-	awaitCounts(t, f.Proxy, before, sum(honestCounts, honestCounts))
+	f.awaitCounts(t, before, sum(honestCounts, honestCounts))
 }
 
 func (f *front) straightAtOnce(t *testing.T, inputs []input) []chan string {
@@ -137,21 +138,23 @@ func (f *front) straightAtOnce(t *testing.T, inputs []input) []chan string {
 	t.Cleanup(g.Wait)
 	for i, in := range inputs {
 		results[i] = make(chan string, 1)
-		g.Go(func() { results[i] <- f.direct.perform(t, in.does) })
+		g.Go(func() { results[i] <- f.direct.perform(in.does) })
 	}
 	return results
 }
 
-// named makes one input of each value.
-func named[T any](values []T, make func(T) input) []input {
-	var all []input
-	for _, v := range values {
-		all = append(all, make(v))
-	}
-	return all
-}
-
 func nth(n int, of string) string { return fmt.Sprintf("%s, %d bytes of it", of, n) }
+
+// applies reports whether the server here differs: some servers do as pgtether does.
+func (d *difference) applies() bool {
+	switch d {
+	case noGSS:
+		return serverHasGSS()
+	case directTLS, otherALPN:
+		return encrypted.Version() < 17
+	}
+	return true
+}
 
 // serverHasGSS reports whether the server was built with GSSAPI.
 var serverHasGSS = sync.OnceValue(func() bool {

@@ -14,41 +14,25 @@ const unhurried = "[limits]\nstartup_timeout = \"60s\"\n"
 func TestWhatAClientInClearSends(t *testing.T) {
 	t.Parallel()
 	f := startFront(t, inClear, rig.Options{Extra: unhurried})
-	f.compareAll(t, []family{
-		{"length words", lengthWords()},
-		{"truncated", truncated()},
-		{"contradictions", contradictions()},
-		{"oddities", oddities()},
-		{"versions", versions()},
-		{"foreign protocols", foreign()},
-		{"encryption requests", requestsInClear()},
-		{"cancel requests", cancels()},
-		{"passwords", passwords()},
-		{"SCRAM, first message", saslFirsts()},
-		{"SCRAM, final message", saslFinals()},
-		{"replication", replications()},
-		{"unknown types", unknownTypes()},
-		{"impossible lengths", impossibleLengths()},
-		{"unfinished", unfinished()},
-		{"confused", confused()},
-		{"storms", storms()},
-	})
+	f.compareAll(t, inClearOnly())
 }
 
 func TestWhatAClientOverTLSSends(t *testing.T) {
 	t.Parallel()
 	f := startFront(t, encrypted, rig.Options{ListenKeys: certificate("allow"), Extra: unhurried})
-	f.compareAll(t, []family{
-		{"handshakes", handshakes()},
-		{"direct TLS", directly()},
-		{"inside TLS", insideTLS()},
-	})
+	f.compareAll(t, overTLS())
 }
 
 func TestWhatAClientInClearSendsWhereTLSIsDemanded(t *testing.T) {
 	t.Parallel()
 	f := startFront(t, encrypted, rig.Options{ListenKeys: certificate("require"), Extra: unhurried})
 	f.compareAll(t, []family{{"TLS demanded", requiredTLS()}})
+}
+
+func TestWhatAClientSendsWhereTLSIsTheNodes(t *testing.T) {
+	t.Parallel()
+	f := startFront(t, encrypted, rig.Options{ListenKeys: `tls = "passthrough"`, Extra: unhurried})
+	f.compareAll(t, []family{{"passed through", passedThrough()}})
 }
 
 // certificate is the proxy's, which is the server's own.
@@ -68,5 +52,6 @@ func (f *front) compareAll(t *testing.T, families []family) {
 	for _, family := range families {
 		t.Run(family.name, func(t *testing.T) { f.compare(t, family.inputs) })
 	}
+	f.checkLog(t)
 	awaitFootprint(t, f.Proxy, f.before, 16<<20)
 }

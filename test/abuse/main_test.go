@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ const (
 	cleartext = "cleartext" // with a password in clear
 	hashed    = "hashed"    // with MD5
 	tlsOnly   = "tls_only"  // without a password, over TLS alone
-	password  = "secret"
+	password  = "correct-horse-battery"
 )
 
 var (
@@ -58,6 +60,11 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if err := startAll(dir); err != nil {
+		return 1, errors.Join(err, closeAll())
+	}
+	// These tests wait for other processes more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		return 1, errors.Join(err, closeAll())
 	}
 	code = m.Run()
@@ -125,6 +132,8 @@ type front struct {
 	*rig.Proxy
 	lab             *lab.Lab
 	direct, through *side
+	// opaque says that TLS passes through.
+	opaque bool
 	// hello is how an honest client begins.
 	hello  []step
 	before footprint
@@ -148,7 +157,8 @@ func startFront(t *testing.T, l *lab.Lab, o rig.Options) *front {
 	if _, err := p.Await(ctx, "the writer is open", func(s rig.Status) bool { return s.Writes == "open" }); err != nil {
 		t.Fatal(err)
 	}
-	f := &front{Proxy: p, lab: l, direct: &side{name: "PostgreSQL", addr: l.Node(lab.RegionA).Addr()}, through: &side{name: "pgtether", addr: p.Listen}}
+	f := &front{Proxy: p, lab: l, opaque: strings.Contains(o.ListenKeys, "passthrough"),
+		direct: &side{name: "PostgreSQL", addr: l.Node(lab.RegionA).Addr()}, through: &side{name: "pgtether", addr: p.Listen}}
 	if l.TLS() != nil {
 		f.direct.tls = &tls.Config{RootCAs: l.TLS().Pool(), ServerName: "127.0.0.1"}
 		f.through.tls, f.hello = f.direct.tls, []step{send(sslRequest), answer, encrypt(nil)}
@@ -161,7 +171,7 @@ func startFront(t *testing.T, l *lab.Lab, o rig.Options) *front {
 		f.honest(t)
 		f.driver(t)
 	}
-	awaitCounts(t, p, before, counts{"logins pinned": 8, "sessions client": 7})
+	f.awaitCounts(t, before, counts{"logins pinned": 8, "sessions client": 7})
 	f.awaitCancels(t)
 	f.before = footprintOf(t, p)
 	return f
@@ -172,7 +182,7 @@ func (f *front) awaitCancels(t *testing.T) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; {
 		before := scrape(t, f.Proxy)
-		f.through.perform(t, []step{cancel(key.request)})
+		f.through.perform([]step{cancel(key.request)})
 		if scrape(t, f.Proxy).since(before)["cancels forwarded"] == 1 {
 			return
 		}
@@ -211,7 +221,7 @@ func (s *side) keepVictim(t *testing.T, hello []step) {
 // honest logs in through the proxy as a client that does nothing wrong, and leaves.
 func (f *front) honest(t testing.TB) {
 	t.Helper()
-	got := f.through.perform(t, slices.Concat(f.hello, []step{in, send(query("SELECT 1")), hear('Z'), leave}))
+	got := f.through.perform(slices.Concat(f.hello, []step{in, send(query("SELECT 1")), hear('Z'), leave}))
 	if got != "in T D C ZI closed" && got != "S TLS in T D C ZI closed" {
 		t.Fatalf("an honest client got %q", got)
 	}

@@ -5,27 +5,14 @@ import (
 	"strings"
 )
 
-// silentServer: PostgreSQL closes without a word where it cannot read a client's answer. The proxy cannot tell that from a server that has died.
-var silentServer = &difference{
-	postgres: "closes without a word",
-	pgtether: "FATAL 57P03, writer_unproven",
-	why:      "a server that closes in the middle of a login without a word is no writer that has proven itself; the client is told that it may try again",
-}
-
-// impossibleAnswer: a length that no answer to an authentication request can have.
-var impossibleAnswer = &difference{
-	postgres: "closes without a word",
-	pgtether: "FATAL 08P01, malformed_startup",
-	why:      "the proxy reads the answer itself, knows that it is the client's fault, and says so; a token that is too long for PostgreSQL otherwise looks like a network fault",
-}
-
 // passwords are answers to requests for a password.
 func passwords() []input {
 	answered := func(role, name, request, answer, want string) input {
 		return input{name: role + ": " + name, does: []step{send(loginAs(role)), hear('R'), send(answer)}, want: request + " " + want, counts: serverRefused}
 	}
 	var all []input
-	for role, request := range map[string]string{cleartext: "R3", hashed: "R5"} {
+	for _, asked := range [][2]string{{cleartext, "R3"}, {hashed, "R5"}} {
+		role, request := asked[0], asked[1]
 		refused := func(name, answer, want string) { all = append(all, answered(role, name, request, answer, want)) }
 		impossible := func(name string, length int64) {
 			in := answered(role, name, request, lying('p', length, "secret\x00"), "FATAL/08P01 closed")

@@ -38,9 +38,11 @@ type step func(*peer)
 
 // perform runs a script and returns what came back, a word per message, and last how it ended: "closed", or "hangs" when it had not come to an
 // end after the time that a hang is given.
-func (s *side) perform(t testing.TB, steps []step) string {
-	t.Helper()
-	p := s.dial(t)
+func (s *side) perform(steps []step) string {
+	p, err := s.connect()
+	if err != nil {
+		return err.Error()
+	}
 	defer p.raw.Close()
 	for _, do := range steps {
 		if p.over {
@@ -54,14 +56,24 @@ func (s *side) perform(t testing.TB, steps []step) string {
 	return p.transcript()
 }
 
+// connect returns a client that has not said anything yet.
+func (s *side) connect() (*peer, error) {
+	conn, err := net.DialTimeout("tcp", s.addr, patience)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return &peer{side: s, raw: conn.(*net.TCPConn), conn: conn}, nil
+}
+
+// dial is connect for a test that cannot go on without.
 func (s *side) dial(t testing.TB) *peer {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", s.addr, patience)
+	p, err := s.connect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	return &peer{side: s, raw: conn.(*net.TCPConn), conn: conn}
+	return p
 }
 
 // transcript joins the words, with the number of times that one came in a row.
@@ -206,3 +218,6 @@ func fieldsOf(body []byte) map[byte]string {
 	}
 	return fields
 }
+
+// renew gives the connection its time again.
+func (p *peer) renew() { _ = p.raw.SetDeadline(time.Now().Add(patience)) }

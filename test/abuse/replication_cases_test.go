@@ -1,12 +1,5 @@
 package abuse
 
-// noReplication: pgtether refuses replication connections unless listen.replication is set, before anybody is asked for a password.
-var noReplication = &difference{
-	postgres: "asks for a password, or says that the value is no boolean (22023)",
-	pgtether: "FATAL 0A000, replication_refused",
-	why:      "a replication connection is tied to one server and its timeline: a proxy that changes servers under it would corrupt the receiver",
-}
-
 // replications are startup packets that ask for replication, in every way in which PostgreSQL understands that.
 func replications() []input {
 	asks := func(value, postgres string) input {

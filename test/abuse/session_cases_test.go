@@ -2,6 +2,7 @@ package abuse
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -29,13 +30,6 @@ func unknownTypes() []input {
 	)
 }
 
-// tooLongForServer: which lengths are too long depends on the type and on the server's version. The proxy does not judge them.
-var tooLongForServer = &difference{
-	postgres: "closes without a word",
-	pgtether: "FATAL 08006, writer_lost",
-	why:      "a server that closes in the middle of a message which it could have taken is lost, as far as anybody can tell; the client is told so in the class that pools evict on",
-}
-
 // lostWriter is what is counted for a session whose server was lost.
 var lostWriter = counts{"logins pinned": 1, "sessions writer_lost": 1, "refusals writer_lost": 1}
 
@@ -58,8 +52,10 @@ func impossibleLengths() []input {
 	for _, typ := range []byte("QPBFd") {
 		all = append(all, tooLong(typ, 0x3fffffff)) // PQ_LARGE_MESSAGE_LIMIT is one less
 	}
-	for _, typ := range []byte("DECHScf") {
-		all = append(all, tooLong(typ, 10001)) // PQ_SMALL_MESSAGE_LIMIT is one less
+	for _, typ := range []byte("DECHXScf") { // PQ_SMALL_MESSAGE_LIMIT
+		all = append(all,
+			inSession(fmt.Sprintf("%c of length 10001", typ), "closed", endedByServer, send(lying(typ, 10001, "abc\x00"))),
+			inSession(fmt.Sprintf("%c of length 10000, of which 4 bytes come", typ), "closed", leftIt, send(lying(typ, 10000, "abc\x00")), halfClose))
 	}
 	return all
 }
@@ -70,7 +66,7 @@ func unfinished() []input {
 	for _, m := range []struct{ name, message string }{
 		{"a query", query("SELECT pg_sleep(60)")}, {"a Parse", parse("a", "SELECT 1")}, {"a Bind", bind("", "a")}, {"a Sync", syncMsg}, {"a Terminate", terminate},
 	} {
-		for _, n := range []int{1, 2, 4, len(m.message) - 1} {
+		for _, n := range slices.Compact([]int{1, 2, 4, len(m.message) - 1}) {
 			all = append(all, inSession(nth(n, m.name), "closed", leftIt, send(m.message[:n]), halfClose))
 		}
 	}

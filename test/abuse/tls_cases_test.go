@@ -5,33 +5,6 @@ import (
 	"strings"
 )
 
-var (
-	// gluedToTLS: PostgreSQL shakes hands first and says inside TLS that something came before.
-	gluedToTLS = &difference{
-		postgres: "'S', then the handshake; what follows depends on it",
-		pgtether: "FATAL 08P01 in place of the 'S'",
-		why:      "bytes that come before the answer to an encryption request are an attack or a broken client (CVE-2021-23214); there is no reason to do a handshake first",
-	}
-	// clearInsteadOfTLS: PostgreSQL's library sees a broken handshake.
-	clearInsteadOfTLS = &difference{
-		postgres: "closes without a word, or with what its TLS library says",
-		pgtether: "FATAL 08P01 in clear",
-		why:      "the first byte shows that the client goes on in clear: it can be told so in a language that it speaks",
-	}
-	// directTLS: PostgreSQL knows it from version 17 on.
-	directTLS = &difference{
-		postgres: "before 17: closes without a word",
-		pgtether: "shakes hands, as PostgreSQL 17 does, and closes unless ALPN says postgresql",
-		why:      "sslnegotiation=direct saves a round trip; without ALPN another protocol's client could be led here",
-	}
-	// otherALPN: PostgreSQL looks at ALPN from version 17 on.
-	otherALPN = &difference{
-		postgres: "before 17: takes no notice of ALPN",
-		pgtether: "refuses the handshake, as PostgreSQL 17 does",
-		why:      "a client that names other protocols and not postgresql was led here by mistake or by somebody",
-	}
-)
-
 func oldest(version uint16) func(*tls.Config) {
 	return func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, version }
 }
@@ -145,5 +118,35 @@ func requiredTLS() []input {
 		{name: "a cancel request in clear, as drivers send it", does: []step{cancel(key.request)}, want: "closed", counts: counts{"cancels forwarded": 1}},
 		{name: "a wrong cancel request in clear", does: []step{send(key{4711, "abcd"}.request())}, want: "closed", counts: counts{"cancels unknown_key": 1}},
 		{name: "a login over TLS", does: []step{send(sslRequest), answer, encrypt(nil), send(loginAs(tlsOnly)), inAfter, leave}, want: "S TLS in closed", counts: leftIt},
+	}
+}
+
+// passedThrough are clients of a listener that hands TLS to the node: what is inside is between the two, and what is in clear is the proxy's.
+func passedThrough() []input {
+	ssl := send(sslRequest)
+	server := counts{"logins pinned": 1, "sessions server": 1}
+	inside := func(name, want string, count counts, steps ...step) input {
+		return input{name: name + ", inside TLS", does: append([]step{ssl, answer, encrypt(nil)}, steps...), want: "S TLS " + want, counts: count}
+	}
+	return []input{
+		{name: "a length of 0", does: []step{send(word(0))}, want: "closed", counts: refused("bad_startup_length")},
+		{name: "HTTP", does: []step{send("GET / HTTP/1.1\r\n\r\n")}, want: "closed", counts: refused("bad_startup_length")},
+		{name: "SSLRequest with a startup packet glued to it", does: []step{send(sslRequest + loginAs(trusted)), answer, halfClose}, want: "FATAL/08P01 closed",
+			differs: gluedToTLS, postgres: "S closed", counts: refused("plaintext_after_ssl_request")},
+		{name: "SSLRequest, then nothing", does: []step{ssl, answer, halfClose}, want: "S closed", counts: leftIt},
+		{name: "SSLRequest, then a startup packet in clear", does: []step{ssl, answer, send(loginAs(trusted))}, want: "S closed", counts: server},
+		{name: "SSLRequest, then garbage", does: []step{ssl, answer, send("\x16\x03\x01\x00\x40" + strings.Repeat("\xaa", 64)), drained}, want: "S closed", counts: server},
+		{name: "SSLRequest, then half a ClientHello", does: []step{ssl, answer, send(clientHello(3)[:20]), halfClose}, want: "S closed", counts: leftIt},
+		{name: "direct TLS to a server that does not know it", does: []step{send(clientHello(3)), drained}, want: "closed", counts: server},
+		{name: "the first byte of a ClientHello", does: []step{send("\x16"), halfClose}, want: "closed", counts: leftIt},
+		inside("a second SSLRequest", "FATAL/0A000 closed", server, ssl),
+		inside("a length of 0", "closed", server, send(word(0))),
+		inside("a startup packet without its terminator", "FATAL/08P01 closed", server, send(packet(version30, "user\x00trusted\x00"))),
+		inside("no user", "FATAL/28000 closed", server, send(startup("database", "postgres"))),
+		inside("protocol 2.0", "FATAL(2) closed", server, send(startupOf(2<<16, "user", trusted))),
+		inside("a wrong password", "R3 FATAL/28P01 closed", server, send(loginAs(cleartext)), hear('R'), send(msg('p', "wrong\x00"))),
+		inside("a message of an unknown type", "in FATAL/08P01 closed", server, in, send(msg('~', ""))),
+		inside("replication, which nobody can see", "R10 closed", leftIt, send(loginAs("keycloak", "replication", "true")), hear('R'), endTLS),
+		inside("a session", "in closed", leftIt, in, leave),
 	}
 }
