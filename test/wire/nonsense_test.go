@@ -47,6 +47,7 @@ func nonsenseScripts() []script {
 		{name: "a length of 3", play: after(withLength('Q', 3, ""))},
 		{name: "a length of 2 GiB", play: after(withLength('Q', 1<<31-1, "SELECT"))},
 		{name: "a negative length", play: after(withLength('Q', 1<<32-1, "SELECT"))},
+		{name: "a Sync longer than any", play: after(withLength('S', 20_000, "s"))},
 		{name: "an HTTP request", play: after([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))},
 		{name: "a Query without its end", play: answered(raw('Q', "SELECT 1"))},
 		{name: "a Query with more behind its end", play: answered(raw('Q', "SELECT 1\x00SELECT 2\x00"))},

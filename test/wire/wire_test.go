@@ -15,6 +15,14 @@ func TestInClearNothingTellsTheProxyFromTheServer(t *testing.T) {
 	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: s.inClear(t).Listen, version: version30}, everything())
 }
 
+func TestOnEventLoopsNothingTellsThemApart(t *testing.T) {
+	s := pg15.start(t)
+	t.Setenv("PGTETHER_FORWARDER", "loops")
+	loops := s.proxy(t, "loops", "tls = \"disable\"\nreplication = true", "[backend]\ntls = \"disable\"\n").Listen
+	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: loops, version: version30}, everything())
+	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: loops, version: version30, chopped: true}, brief())
+}
+
 // brief is the same without what moves many megabytes.
 func brief() []script {
 	return slices.DeleteFunc(everything(), func(s script) bool { return s.whole })
