@@ -52,6 +52,11 @@ race: ## the same under the race detector
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
+.PHONY: drivers
+drivers: build ## drivers' own test suites, directly and through pgtether (an hour; fetches them; SUITES=pgx,lib/pq,...)
+	@scripts/setup.sh test drivers
+	@test/drivers/run.sh $(if $(SUITES),-suites $(SUITES))
+
 .PHONY: bench
 bench: ## benchmarks of the forwarding path, direct and through the proxy (BENCHTIME=1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./bench/...

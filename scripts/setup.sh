@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing else. Safe to repeat; quick when nothing is missing.
 #
-#   scripts/setup.sh [test] [race] [keycloak] [docker]      default: test
+#   scripts/setup.sh [test] [race] [keycloak] [drivers] [docker]      default: test
 #
 #   test      PostgreSQL server and client programs, 13 or newer; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for
 #             the test that goes through JDBC
 #   race      a C compiler, which Go's race detector needs
 #   keycloak  Java 17 or newer, Maven
+#   drivers   Python with venv, libpq's headers and a C compiler, for psycopg2
 #   docker    buildah and mmdebstrap, to build images without a daemon and without an image registry
 #
 # Debian's package would create and start a database cluster of its own; that is suppressed, so that no process is left behind.
@@ -42,6 +43,8 @@ have_java() {
 have_javac() { have_java && command -v javac >/dev/null; }
 
 have_npm() { command -v npm >/dev/null && command -v node >/dev/null; }
+
+have_python() { python3 -c 'import venv, ensurepip' 2>/dev/null && command -v pg_config >/dev/null && have_cc; }
 
 have_images() { command -v buildah >/dev/null && command -v mmdebstrap >/dev/null; }
 
@@ -81,8 +84,9 @@ for what in "${wanted[@]}"; do
       have_javac || packages+=(default-jdk-headless maven) ;;
     race) have_cc || packages+=(gcc libc6-dev) ;;
     keycloak) have_java || packages+=(default-jre-headless maven) ;;
+    drivers) have_python || packages+=(python3-venv python3-dev libpq-dev gcc libc6-dev) ;;
     docker) have_images || packages+=(buildah mmdebstrap) ;;
-    *) die "unknown part $what; want test, race, keycloak or docker" ;;
+    *) die "unknown part $what; want test, race, keycloak, drivers or docker" ;;
   esac
 done
 if [ ${#packages[@]} = 0 ]; then exit 0; fi
@@ -106,6 +110,7 @@ for what in "${wanted[@]}"; do
       have_javac || die "a JDK (17 or newer) and Maven are still not found" ;;
     race) have_cc || die "a C compiler is still not found" ;;
     keycloak) have_java || die "Java 17 and Maven are still not found" ;;
+    drivers) have_python || die "Python with venv, libpq-dev and a C compiler are still not found" ;;
     docker) have_images || die "buildah and mmdebstrap are still not found" ;;
   esac
 done
