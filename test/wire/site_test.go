@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.uber.org/goleak"
 
 	"github.com/pgtether/pgtether/internal/lab"
 	"github.com/pgtether/pgtether/test/rig"
@@ -30,7 +32,12 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if err := errors.Join(pg15.close(), pg18.close(), os.RemoveAll(dir)); err != nil {
+	err = errors.Join(pg15.close(), pg18.close(), os.RemoveAll(dir))
+	http.DefaultClient.CloseIdleConnections()
+	if code == 0 { // a test that failed may have left something behind
+		err = errors.Join(err, goleak.Find())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
