@@ -20,7 +20,7 @@ help: ## list the targets (this text)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
-setup: ## install what is missing for build and tests (PostgreSQL; says what it installs)
+setup: ## install what is missing for build and tests (PostgreSQL, npm, Java; says what it installs)
 	@scripts/setup.sh test
 
 .PHONY: build
@@ -28,12 +28,12 @@ build: ## one static binary: bin/pgtether
 	$(GOBUILD) -ldflags "$(LDFLAGS)" -o bin/pgtether ./cmd/pgtether
 
 .PHONY: demo
-demo: setup build ## the main job, told with numbers: a real pair, the proxy, a change of writer; leaves nothing behind
-	@$(GOBUILD) -o .cache/bin/demo ./test/demo && exec .cache/bin/demo -pgtether bin/pgtether
+demo: build ## the main job, told with numbers: a real pair, the proxy, a change of writer; leaves nothing behind
+	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/demo ./test/demo && exec .cache/bin/demo -pgtether bin/pgtether
 
 .PHONY: lab
-lab: setup build ## the same pair and proxy, with faults on demand, until Ctrl-C
-	@exec bin/pgtether lab --proxy
+lab: build ## the same pair and proxy, with faults on demand, until Ctrl-C
+	@scripts/setup.sh lab && exec bin/pgtether lab --proxy
 
 .PHONY: keycloak
 keycloak: build ## Keycloak through pgtether: boot, realm, users, login, refresh, logout (KEEP=1 stays up)

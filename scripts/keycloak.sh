@@ -11,7 +11,7 @@ cache=$PWD/.cache/keycloak
 archive=$cache/keycloak-quarkus-dist-$version.tar.gz
 home=$cache/$version
 
-scripts/setup.sh test keycloak
+scripts/setup.sh keycloak
 
 checksum_ok() { [ -f "$archive" ] && echo "$sha512  $archive" | sha512sum --check --status; }
 

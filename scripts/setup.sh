@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing else. Safe to repeat; quick when nothing is missing.
 #
-#   scripts/setup.sh [test] [race] [keycloak] [drivers] [docker]      default: test
+#   scripts/setup.sh [lab] [test] [race] [keycloak] [drivers] [docker]      default: test
 #
-#   test      PostgreSQL server and client programs, 13 or newer; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for
-#             the test that goes through JDBC
+#   lab       PostgreSQL server and client programs, 13 or newer: what `make demo` and `make lab` need
+#   test      the same; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for the test that goes through JDBC
 #   race      a C compiler, which Go's race detector needs
-#   keycloak  Java 17 or newer, Maven
+#   keycloak  PostgreSQL; Java 17 or newer and Maven
 #   drivers   Python with venv, libpq's headers and a C compiler, for psycopg2
 #   docker    buildah and mmdebstrap, to build images without a daemon and without an image registry
 #
@@ -72,24 +72,43 @@ install_postgres() {
   trap - EXIT
 }
 
-have_go
-packages=()
-wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(test)
-for what in "${wanted[@]}"; do
-  case $what in
-    test)
-      have_postgres || packages+=(postgresql)
-      have_npm || packages+=(npm)
-      have_javac || packages+=(default-jdk-headless maven) ;;
-    race) have_cc || packages+=(gcc libc6-dev) ;;
-    keycloak) have_java || packages+=(default-jre-headless maven) ;;
-    drivers) have_python || packages+=(python3-venv python3-dev libpq-dev gcc libc6-dev) ;;
-    docker) have_images || packages+=(buildah mmdebstrap) ;;
-    *) die "unknown part $what; want test, race, keycloak, drivers or docker" ;;
+# needs_of PART: what the part needs, each with a have_ function above.
+needs_of() {
+  case $1 in
+    lab) echo postgres ;;
+    test) echo postgres npm javac ;;
+    race) echo cc ;;
+    keycloak) echo postgres java ;;
+    drivers) echo python ;;
+    docker) echo images ;;
+    *) die "unknown part $1; want lab, test, race, keycloak, drivers or docker" ;;
   esac
+}
+
+# packages_of NEED: the Debian packages that bring it.
+packages_of() {
+  case $1 in
+    postgres) echo postgresql ;;
+    npm) echo npm ;;
+    javac) echo default-jdk-headless maven ;;
+    cc) echo gcc libc6-dev ;;
+    java) echo default-jre-headless maven ;;
+    python) echo python3-venv python3-dev libpq-dev gcc libc6-dev ;;
+    images) echo buildah mmdebstrap ;;
+  esac
+}
+
+have_go
+[ $# -gt 0 ] || set -- test
+missing=()
+packages=()
+for part in "$@"; do
+  needs=$(needs_of "$part") || exit
+  for need in $needs; do
+    "have_$need" || { missing+=("$need"); packages+=($(packages_of "$need")); }
+  done
 done
-if [ ${#packages[@]} = 0 ]; then exit 0; fi
+if [ ${#missing[@]} = 0 ]; then exit 0; fi
 
 command -v apt-get >/dev/null || die "missing: ${packages[*]} (names of Debian's packages); this script installs with apt-get only"
 log=$(mktemp)
@@ -97,21 +116,11 @@ say "installing ${packages[*]} with apt-get (needs a minute)"
 as_root apt-get update -qq </dev/null >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "apt-get update failed"; }
 others=()
 for package in "${packages[@]}"; do
-  if [ "$package" = postgresql ]; then install_postgres; else others+=("$package"); fi
+  if [ "$package" = postgresql ]; then [ -n "${done_postgres:-}" ] || install_postgres; done_postgres=1; else others+=("$package"); fi
 done
 [ ${#others[@]} = 0 ] || apt_install "${others[@]}"
 rm -f "$log"
-
-for what in "${wanted[@]}"; do
-  case $what in
-    test)
-      have_postgres || die "PostgreSQL 13 or newer is still not found"
-      have_npm || die "npm is still not found"
-      have_javac || die "a JDK (17 or newer) and Maven are still not found" ;;
-    race) have_cc || die "a C compiler is still not found" ;;
-    keycloak) have_java || die "Java 17 and Maven are still not found" ;;
-    drivers) have_python || die "Python with venv, libpq-dev and a C compiler are still not found" ;;
-    docker) have_images || die "buildah and mmdebstrap are still not found" ;;
-  esac
+for need in "${missing[@]}"; do
+  "have_$need" || die "$(packages_of "$need") installed, but what they should bring is still not found"
 done
 say "done"
