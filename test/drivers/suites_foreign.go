@@ -67,7 +67,7 @@ func readReports(files ...string) (results, error) {
 func pgjdbcSuite() suite {
 	return suite{
 		name: "pgjdbc", ways: []string{wayTerminated}, database: "test", extensions: []string{"hstore", "citext"}, selects: true,
-		server: trusting("nobody"), setup: []string{"CREATE ROLE test LOGIN SUPERUSER PASSWORD 'test'"},
+		server: trusting("nobody", "host all pword 127.0.0.0/8 password"), setup: []string{"CREATE ROLE test LOGIN SUPERUSER PASSWORD 'test'"},
 		run: runPgjdbc,
 	}
 }
