@@ -28,7 +28,8 @@ func (e *noWriterError) Error() string { return "waited for a writer: " + e.reas
 //
 // While a route is open and works, and nobody waits, a login passes at once. What waited while there was none is let go at a rate that grows;
 // what came later follows without one. After a failed attempt on the open route the others wait while one login at a time, the scout, tries it:
-// a writer that is about to be declared dead is not dialled by hundreds.
+// a writer that is about to be declared dead is not dialled by hundreds. The scout is the one that has tried least often, the first of those: a
+// login that fails whenever it tries does not keep the others from finding out that they would not.
 type holdQueue struct {
 	max     int
 	ceiling int            // releases per second
@@ -59,6 +60,7 @@ type holdQueue struct {
 type waiter struct {
 	budget time.Duration
 	seq    uint64
+	tries  int          // how often it was let go
 	ready  chan *ticket // receives the ticket of the one who let it go
 	place  *list.Element
 }
@@ -174,6 +176,7 @@ func (q *holdQueue) wait(ctx context.Context, w *waiter) (*ticket, error) {
 	}
 	if q.usableLocked() && q.waiting.Len() == 0 {
 		defer q.mu.Unlock()
+		w.tries++
 		return q.ticketLocked(), nil
 	}
 	if first && q.waiting.Len() >= q.max {

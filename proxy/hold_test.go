@@ -266,19 +266,53 @@ func TestOneScoutAtATimeTriesARouteThatFailed(t *testing.T) {
 		b.login(t.Context(), 100, first)
 		time.Sleep(scoutFirst + time.Millisecond)
 		synctest.Wait()
-		if want := []int{0, 100}; !slices.Equal(b.order, want) {
-			t.Fatalf("let go: %v, want %v: the one that came first is the only scout", b.order, want)
+		if want := []int{0, 1}; !slices.Equal(b.order, want) {
+			t.Fatalf("let go: %v, want %v: the first who has not tried yet is the only scout", b.order, want)
 		}
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if len(b.order) != 2 {
 			t.Fatalf("a second scout went while the first was under way: %v", b.order)
 		}
-		b.tickets[100].worked()
+		b.tickets[1].worked()
 		b.stop()
 		if len(b.order) != 22 {
 			t.Errorf("after the scout came through: %v", b.order)
 		}
+	})
+}
+
+// A login that fails whenever it tries (its role's sessions die, say) must not be the only one that ever tries: the others would wait to the end of
+// their budgets for a writer that takes them.
+func TestALoginThatAlwaysFailsDoesNotKeepTheOthersWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newQueueBench(t, 100, 200, even)
+		b.openEpoch(t, 1)
+		doomed := &waiter{budget: 15 * time.Second}
+		b.login(t.Context(), 0, doomed)
+		doomed.budget -= b.tickets[0].failed(false)
+		b.login(t.Context(), 100, doomed)
+		b.login(t.Context(), 1, &waiter{budget: 15 * time.Second})
+		b.login(t.Context(), 2, &waiter{budget: 15 * time.Second})
+		time.Sleep(scoutFirst)
+		synctest.Wait()
+		if want := []int{0, 1}; !slices.Equal(b.order, want) {
+			t.Fatalf("let go: %v, want %v", b.order, want)
+		}
+		b.tickets[1].worked()
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		if len(b.order) != 4 {
+			t.Fatalf("let go: %v, want everybody", b.order)
+		}
+		doomed.budget -= b.tickets[100].failed(true)
+		b.login(t.Context(), 200, doomed)
+		time.Sleep(scoutFirst)
+		synctest.Wait()
+		if b.order[len(b.order)-1] != 200 {
+			t.Errorf("let go: %v: alone, it tries again", b.order)
+		}
+		b.stop()
 	})
 }
 

@@ -43,7 +43,7 @@ func (q *holdQueue) releaseLocked(now time.Time) time.Duration {
 		case q.failing && now.Before(q.retryAt):
 			return q.retryAt.Sub(now)
 		case q.failing:
-			q.scout = q.letGoLocked(head)
+			q.scout = q.letGoLocked(q.freshestLocked())
 			return idle
 		case head.seq <= q.paced && now.Before(q.pacer.due()):
 			return q.pacer.due().Sub(now)
@@ -55,8 +55,20 @@ func (q *holdQueue) releaseLocked(now time.Time) time.Duration {
 	return idle
 }
 
+// freshestLocked is the first of those who have tried least often. Somebody waits.
+func (q *holdQueue) freshestLocked() *waiter {
+	best := q.waiting.Front().Value.(*waiter)
+	for e := q.waiting.Front().Next(); e != nil && best.tries > 0; e = e.Next() {
+		if w := e.Value.(*waiter); w.tries < best.tries {
+			best = w
+		}
+	}
+	return best
+}
+
 func (q *holdQueue) letGoLocked(w *waiter) *ticket {
 	q.waiting.Remove(w.place)
+	w.tries++
 	t := q.ticketLocked()
 	w.ready <- t // has room for one: a waiter is in the queue once
 	return t
