@@ -77,6 +77,41 @@ func TestServersThatNeverTakeALogin(t *testing.T) {
 	awaitFootprint(t, f.Proxy, f.before, 16<<20)
 }
 
+// Clients whose logins always fail are alone with that: those of others are served meanwhile.
+func TestClientsWhoseLoginsAlwaysFailKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	f, x := startHostile(t, rig.Options{Extra: "[backend]\ntls = \"disable\"\n[hold]\nlogin = \"3s\"\n"})
+	over := make(chan struct{})
+	var doomed sync.WaitGroup
+	for _, h := range always() {
+		if h.name != "never answers" && h.name != "drips" { // those last for connect_timeout: others are served in between, whatever follows
+			doomed.Go(func() {
+				if got := f.meet(t, x, h); got != h.want {
+					t.Errorf("%s: the client gets %q, want %q", h.name, got, h.want)
+				}
+			})
+		}
+	}
+	go func() { doomed.Wait(); close(over) }()
+	served, longest := 0, time.Duration(0)
+	for done := false; !done; served++ {
+		began := time.Now()
+		f.honest(t)
+		longest = max(longest, time.Since(began))
+		select {
+		case <-over:
+			done = true
+		default:
+		}
+	}
+	t.Logf("%d honest logins were served meanwhile; the longest took %s", served, longest.Round(time.Millisecond))
+	if served < 5 {
+		t.Errorf("%d honest logins were served meanwhile", served)
+	}
+	x.witness.goesOn(t)
+	awaitFootprint(t, f.Proxy, f.before, 16<<20)
+}
+
 // toTLS are answers to the proxy's SSLRequest. None may lead to a session, and none to a login in clear that was meant to be encrypted.
 func toTLS() []hostile {
 	answers := func(name string, play func(*impostor)) hostile {
