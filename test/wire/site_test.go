@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"github.com/pgtether/pgtether/internal/lab"
@@ -157,9 +156,6 @@ func (s *site) proxy(t *testing.T, name, listenKeys, extra string) *rig.Proxy {
 	if _, err := p.Await(ctx, "writes are open", func(s rig.Status) bool { return s.Writes == "open" }); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(listenKeys, "require") && !strings.Contains(listenKeys, "passthrough") {
-		s.warm(t, p)
-	}
 	return p
 }
 
@@ -217,26 +213,4 @@ func (s *site) await(t *testing.T, sql string, args ...any) {
 			t.Fatalf("%s %v does not come true", sql, args)
 		}
 	}
-}
-
-// warm waits until a cancel gets through: the proxy forwards none before it knows whether commits wait for a standby.
-func (s *site) warm(t *testing.T, p *rig.Proxy) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	c, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", roleTrust, p.Listen, database))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close(ctx)
-	for ctx.Err() == nil {
-		answer := c.Exec(ctx, "SELECT pg_sleep(0.2)")
-		if err := c.CancelRequest(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := answer.ReadAll(); err != nil {
-			return
-		}
-	}
-	t.Fatal("no cancel gets through")
 }
