@@ -54,6 +54,8 @@ func (e *Engine) observe(o Observation) {
 		e.stalledFor = 0
 	}
 	e.remember(v)
+	e.sample(o)
+	e.poll(v)
 }
 
 // allSeen says whether every node has been observed since the start or the last stall.
@@ -73,6 +75,14 @@ func (e *Engine) complete(ev Completed) {
 		e.persisted(ev.Outcome)
 	case e.cutting.Known && e.cutting.V.id == ev.ActionID:
 		e.cut(ev.Outcome)
+	case e.change.Known && e.change.V.fence.busy && e.change.V.fence.id == ev.ActionID:
+		e.fenceDone(ev.Outcome)
+	case e.change.Known && e.change.V.promote.busy && e.change.V.promote.id == ev.ActionID:
+		e.promoteDone(ev.Outcome)
+	case e.change.Known && e.change.V.verify.busy && e.change.V.verify.id == ev.ActionID:
+		e.verifyDone(ev.Outcome)
+	case e.restore.busy && e.restore.id == ev.ActionID:
+		e.syncRestored(ev.Outcome)
 	case e.rememberID == ev.ActionID:
 		e.keepErr = ev.Outcome.Err
 	case e.openID == ev.ActionID && e.rec.LastChange.Known && e.rec.LastChange.V.Epoch == e.opened && ev.Outcome.Sessions != (SessionCounts{}):
@@ -97,9 +107,15 @@ func (e *Engine) persisted(o Outcome) {
 		return
 	}
 	if p.rec.Epoch != e.rec.Epoch {
-		e.lastKnown, e.restored, e.plane = Opt[LastKnown]{}, Opt[uint64]{}, DataPlane{}
+		e.lastKnown, e.restored, e.plane, e.confirmed = Opt[LastKnown]{}, Opt[uint64]{}, DataPlane{}, nil
+		e.change = Opt[change]{}
 	}
-	e.rec, e.dirty = p.rec, false
+	if p.rec.Phase == PhasePromoting {
+		e.change.V.requested = e.now
+	}
+	paused := e.rec.Paused
+	e.rec, e.dirty = p.rec, p.rec.Paused != paused
+	e.rec.Paused = paused // an operator's word while it was being written
 	e.forgetUnconfigured()
 	if v := e.writerView(); v != nil && p.rec.Phase == PhaseOpen {
 		e.remember(v) // the round that proved the writer is its first known position
@@ -128,6 +144,9 @@ func (e *Engine) cut(o Outcome) {
 		e.silentFrom = o.LastByte
 	}
 	e.marks.cut, e.ended = Some(e.now), o.Sessions.Ended
+	if e.change.Known {
+		e.change.V.cutAt = Some(e.now)
+	}
 	e.emit(ProbeNow{Header: e.head("cut_done"), Node: e.rec.Writer.Node})
 }
 

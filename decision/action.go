@@ -2,7 +2,8 @@ package decision
 
 import "time"
 
-// Action is one thing the shell must do: Persist, Remember, Note, Hold, Open, Cut, Pace or ProbeNow. Actions of one Step are performed in
+// Action is one thing the shell must do: Persist, Remember, Note, Hold, Open, Cut, Pace, ProbeNow, Fence, Promote, Verify, RestoreSync,
+// Checkpoint or Answer. Actions of one Step are performed in
 // the order in which they are returned; an action is begun only when those before it have been handed over (Note and Persist: made durable
 // or reported as failed by Completed).
 type Action interface {
@@ -70,6 +71,18 @@ const (
 	NoteOpened      NoteKind = "opened"
 	NoteReload      NoteKind = "reload"
 	NoteStalled     NoteKind = "stalled"
+
+	// NoteCommand: an operator's command was taken. NoteRefused: one was refused.
+	NoteCommand NoteKind = "command"
+	NoteRefused NoteKind = "refused"
+	// NotePromotionRequested: the point of no return; exactly one per epoch.
+	NotePromotionRequested NoteKind = "promotion_requested"
+	// NotePromoted: the target has verified.
+	NotePromoted NoteKind = "promoted"
+	// NoteUndone: a change was given up before anything irreversible.
+	NoteUndone NoteKind = "undone"
+	// NoteHalted: a promotion cannot be completed without an operator.
+	NoteHalted NoteKind = "halted"
 )
 
 // Hold asks the data plane to keep new logins waiting. Sessions of the open epoch go on. Repeating it changes nothing.
@@ -77,13 +90,19 @@ type Hold struct {
 	Header
 	// Why is the refusal reason for those that wait too long.
 	Why HoldReason
+	// Refuse ends the waiting: logins, those that wait included, are refused at once.
+	Refuse bool
 }
 
 // HoldReason is a reason of the closed list of refusals.
 type HoldReason string
 
-// HoldNoWriter: no writer is proven.
-const HoldNoWriter HoldReason = "no_writer"
+const (
+	// HoldNoWriter: no writer is proven.
+	HoldNoWriter HoldReason = "no_writer"
+	// HoldPromoting: the writer is being changed.
+	HoldPromoting HoldReason = "promoting"
+)
 
 // Open asks the data plane to send logins to the node under the epoch. The same epoch may be opened again after a Hold, never after a Cut.
 type Open struct {
@@ -121,4 +140,63 @@ type Pace struct {
 type ProbeNow struct {
 	Header
 	Node string
+}
+
+// Fence asks for the old writer to be kept from accepting writes. Its outcome must be reported: without Err it is fenced.
+type Fence struct {
+	Header
+	Epoch   uint64
+	Node    string
+	Address string
+	// Hook asks for the operator's program, SQL for what can be done on the node itself.
+	Hook, SQL bool
+	// Target is the node that is to take over, for the operator's program.
+	Target string
+}
+
+// Promote asks for pg_promote(false) on the node. The record that names it is durable, and so must the events be. It cannot be cancelled, it
+// may take effect late, and it may be asked for again for the same node. Its outcome must be reported; an error does not mean that nothing
+// happened.
+type Promote struct {
+	Header
+	Epoch   uint64
+	Node    string
+	Address string
+}
+
+// Verify asks the promoted node to show that it can commit. Its outcome must be reported.
+type Verify struct {
+	Header
+	Epoch    uint64
+	Node     string
+	Address  string
+	SystemID string
+	// Above is the timeline that was left: the node's own must be greater.
+	Above uint32
+	// EmptySyncNames asks for synchronous_standby_names to be emptied first: the standby that it names is gone.
+	EmptySyncNames bool
+}
+
+// RestoreSync asks for synchronous_standby_names to be set back on the writer, because its standby streams again. Its outcome must be reported.
+type RestoreSync struct {
+	Header
+	Node    string
+	Address string
+	Names   string
+}
+
+// Checkpoint asks for a checkpoint on the node, so that its control file names the new timeline. Best effort.
+type Checkpoint struct {
+	Header
+	Node string
+}
+
+// Answer is what becomes of a command.
+type Answer struct {
+	Header
+	CommandID uint64
+	// Refusal is known when the command changed nothing.
+	Refusal Opt[Refusal]
+	// Message says in one sentence what happens now.
+	Message string
 }

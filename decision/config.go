@@ -71,8 +71,12 @@ type Config struct {
 	RequireLossless bool
 	// RequireFence refuses a failover while the old writer could not be fenced.
 	RequireFence bool
+	// FenceHook is true when the operator has a program that fences the old writer.
+	FenceHook bool
 	// AntiFlap is the least time between two automatic failovers; 0 turns it off.
 	AntiFlap time.Duration
+	// PromoteTimeout is how long a promotion may take before an operator is asked to decide.
+	PromoteTimeout time.Duration
 	// PrimaryStartTimeout is how long a server may say "starting up" (57P03) before it counts as failed.
 	PrimaryStartTimeout time.Duration
 }
@@ -114,7 +118,7 @@ func (c Config) Validate() error {
 		value time.Duration
 	}{
 		{"tick interval", c.TickInterval}, {"probe interval", c.ProbeInterval}, {"probe timeout", c.ProbeTimeout},
-		{"stable_for", c.StableFor}, {"primary_start_timeout", c.PrimaryStartTimeout},
+		{"stable_for", c.StableFor}, {"primary_start_timeout", c.PrimaryStartTimeout}, {"promote_timeout", c.PromoteTimeout},
 	} {
 		if d.value <= 0 {
 			bad("%s must be above 0, is %s", d.name, d.value)

@@ -51,6 +51,8 @@ type inquiry struct {
 	// noCandidate says why candidate is nil.
 	noCandidate string
 	loss        loss
+	// approval is the operator's word, if there is one.
+	approval Opt[approval]
 	// quiet asks for verdicts only.
 	quiet bool
 }
@@ -74,12 +76,12 @@ var rules = []rule{
 	{"target_can_commit", aboutStandby, "synchronous_standby_names is empty on the candidate, or pgtether may set it", targetCanCommit},
 	{"prober_trustworthy", aboutPermission, "pgtether itself was not stalled, and every node has been probed since", proberTrustworthy},
 	{"state_durable", aboutPermission, "the state file can be written", stateDurable},
-	{"automation_on", aboutPermission, "the probe can log in everywhere", automationOn},
-	{"approved", aboutPermission, "the mode is auto", approved},
+	{"automation_on", aboutPermission, "automation is not paused, and the probe can log in everywhere", automationOn},
+	{"approved", aboutPermission, "the mode is auto, or an operator has approved", approved},
 	{"loss_allowed", aboutPermission, "`require_lossless` is off, or the change is proven lossless", lossAllowed},
 	{"not_flapping", aboutPermission, "the last automatic failover is longer ago than `anti_flap`", notFlapping},
 	{"quorum", aboutPermission, "with several proxies, enough of them agree; not needed with one", quorum},
-	{"old_writer_fenced", aboutPermission, "the old writer is fenced; not needed without `require_fence`", oldWriterFenced},
+	{"old_writer_fenced", aboutPermission, "the old writer is fenced (before that is tried: `hooks.fence` is set); not needed without `require_fence`", oldWriterFenced},
 }
 
 // CriterionDoc is a row of the table of criteria, for documents and for metrics that list every name.
@@ -118,14 +120,23 @@ func (q *inquiry) judge(only about) []Criterion {
 			c = r.judge(q)
 		}
 		c.Name = r.name
+		c.Overridden = (c.Verdict == Fail || c.Verdict == Unknown) && slices.Contains(q.approval.V.overrides, c.Name)
 		out = append(out, c)
 	}
 	return out
 }
 
-// ask gathers the facts for a question.
+// ask gathers the facts for a question. A change that is under way is asked about as it was begun.
 func (e *Engine) ask(event ChangeEvent, asked bool, to string) *inquiry {
-	q := &inquiry{e: e, event: event, asked: asked, writer: e.writerView()}
+	if c, ok := e.change.Get(); ok && !asked {
+		return e.askFor(event, asked, c.target.Name, c.approval)
+	}
+	return e.askFor(event, asked, to, Opt[approval]{})
+}
+
+// askFor gathers the facts for a question about a node, with what an operator overrides.
+func (e *Engine) askFor(event ChangeEvent, asked bool, to string, word Opt[approval]) *inquiry {
+	q := &inquiry{e: e, event: event, asked: asked, writer: e.writerView(), approval: word}
 	q.candidate, q.noCandidate = e.candidate(to)
 	var received Opt[LSN]
 	name := ""

@@ -36,10 +36,12 @@ func automationOn(q *inquiry) Criterion {
 
 func approved(q *inquiry) Criterion {
 	c := Criterion{Value: q.e.cfg.Mode.String(), Threshold: ModeAuto.String()}
-	switch q.e.cfg.Mode {
-	case ModeAuto:
+	switch mode := q.e.cfg.Mode; {
+	case q.approval.Known:
+		c.Verdict, c.Explanation = Pass, "an operator has approved the promotion of "+q.approval.V.target
+	case mode == ModeAuto:
 		c.Verdict, c.Explanation = Pass, "mode is auto: no approval is needed"
-	case ModeManual:
+	case mode == ModeManual:
 		c.Verdict, c.Explanation = Fail, "mode is manual: an operator has not approved"
 	default:
 		c.Verdict, c.Explanation = Fail, "mode is observe: pgtether follows, it does not promote"
@@ -64,6 +66,8 @@ func notFlapping(q *inquiry) Criterion {
 	e := q.e
 	last, ok := e.rec.LastAutomatic.Get()
 	switch {
+	case q.approval.Known || e.change.Known && !e.change.V.automatic:
+		return Criterion{Verdict: Pass, Threshold: e.cfg.AntiFlap.String(), Explanation: "an operator decided: only automatic failovers are kept apart"}
 	case e.cfg.AntiFlap == 0:
 		return Criterion{Verdict: Pass, Threshold: "0s", Explanation: "anti_flap is off"}
 	case !ok:
@@ -82,8 +86,17 @@ func quorum(*inquiry) Criterion {
 }
 
 func oldWriterFenced(q *inquiry) Criterion {
-	if !q.e.cfg.RequireFence {
+	c, under := q.e.change.Get()
+	fenced, tried := c.fenced.Get()
+	switch {
+	case !q.e.cfg.RequireFence:
 		return Criterion{Verdict: NotNeeded, Explanation: "require_fence is off"}
+	case under && !q.asked && tried && fenced:
+		return Criterion{Verdict: Pass, Value: c.fenceSay, Explanation: "the old writer is fenced"}
+	case under && !q.asked && c.fencedAt.Known:
+		return Criterion{Verdict: Fail, Value: c.fenceSay, Explanation: "require_fence is on, and the old writer could not be fenced"}
+	case q.e.cfg.FenceHook:
+		return Criterion{Verdict: Pass, Value: "hooks.fence", Explanation: "hooks.fence is run once the paths are closed; without its success nothing is promoted"}
 	}
-	return Criterion{Verdict: Unknown, Explanation: "require_fence is on, and no fence has been tried"}
+	return Criterion{Verdict: Fail, Explanation: "require_fence is on, and there is no hooks.fence that could fence the old writer"}
 }

@@ -143,7 +143,8 @@ func TestEveryCriterionPassesFailsAndDoesNotKnow(t *testing.T) {
 		{"not_flapping", Pass, func(c *Config) { c.AntiFlap = 0 }, func(w *world) { w.e.rec.LastAutomatic = Some(w.now) }, 0, EventPrimaryDead},
 		{"quorum", NotNeeded, nil, nil, 0, EventPrimaryDead},
 		{"old_writer_fenced", NotNeeded, nil, nil, 0, EventPrimaryDead},
-		{"old_writer_fenced", Unknown, func(c *Config) { c.RequireFence = true }, nil, 0, EventPrimaryDead},
+		{"old_writer_fenced", Fail, func(c *Config) { c.RequireFence = true }, nil, 0, EventPrimaryDead},
+		{"old_writer_fenced", Pass, func(c *Config) { c.RequireFence, c.FenceHook = true, true }, nil, 0, EventPrimaryDead},
 	} {
 		w := pair(t, c.cfg)
 		if c.do != nil {
@@ -181,8 +182,7 @@ var cannotHappen = map[string]bool{
 	"quorum pass":                true, // there is one proxy
 	"quorum fail":                true,
 	"quorum unknown":             true,
-	"old_writer_fenced pass":     true, // nothing is fenced in mode observe
-	"old_writer_fenced fail":     true,
+	"old_writer_fenced unknown":  true, // it is known whether there is a way to fence
 }
 
 func TestUnknownNeverPasses(t *testing.T) {

@@ -43,6 +43,8 @@ type Criterion struct {
 	Age Opt[time.Duration]
 	// Explanation is one sentence.
 	Explanation string
+	// Overridden: it does not pass, and an operator took that upon himself.
+	Overridden bool
 }
 
 // ChangeEvent is what a decision is about.
@@ -93,8 +95,10 @@ type Decision struct {
 	// RelaxedCommits is the number that Lossless "relaxed" speaks of.
 	RelaxedCommits Opt[uint64]
 	Criteria       []Criterion
-	// Blocking names the criteria that neither pass nor are not needed, in the order of Criteria.
-	Blocking   []string
+	// Blocking names the criteria that neither pass nor are not needed nor are overridden, in the order of Criteria.
+	Blocking []string
+	// Overridden names those that do not pass and are overridden.
+	Overridden []string
 	NextAction string
 	// IfPrimaryDies is the answer to Question{Event: EventPrimaryDead}, shortened.
 	IfPrimaryDies Outlook

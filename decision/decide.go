@@ -10,7 +10,7 @@ import (
 // the same answer, byte for byte.
 func (e *Engine) Decide(q Question) Decision {
 	event, asked := q.Event, q.Event != EventNone
-	if !asked && e.rec.Phase != PhaseNone && e.state == PrimaryFailed {
+	if !asked && e.rec.Phase != PhaseNone && (e.state == PrimaryFailed || e.state == Promoting) {
 		event = EventPrimaryDead
 	}
 	d := e.decide(e.ask(event, asked, q.To))
@@ -23,8 +23,15 @@ func (e *Engine) Decide(q Question) Decision {
 	return d
 }
 
-// decide judges one inquiry.
+// decide judges one inquiry and says what happens next.
 func (e *Engine) decide(q *inquiry) Decision {
+	d := e.verdict(q)
+	d.NextAction = e.nextAction(q, d)
+	return d
+}
+
+// verdict judges one inquiry.
+func (e *Engine) verdict(q *inquiry) Decision {
 	d := Decision{At: e.now, Epoch: e.epoch(), State: e.state, Event: q.event, Criteria: q.judge(0), Lossless: q.loss.lossless,
 		LossBytes: q.loss.bytes, RelaxedCommits: q.loss.relaxed}
 	if e.rec.Phase != PhaseNone {
@@ -35,20 +42,22 @@ func (e *Engine) decide(q *inquiry) Decision {
 	}
 	d.Blocking = []string{}
 	for _, c := range d.Criteria {
-		if c.Verdict != Pass && c.Verdict != NotNeeded {
+		switch {
+		case c.Overridden:
+			d.Overridden = append(d.Overridden, c.Name)
+		case c.Verdict != Pass && c.Verdict != NotNeeded:
 			d.Blocking = append(d.Blocking, c.Name)
 		}
 	}
 	d.Safe = len(d.Blocking) == 0
 	d.Risk = riskOf(d)
-	d.NextAction = e.nextAction(q, d)
 	return d
 }
 
 // riskOf grades a decision.
 func riskOf(d Decision) Risk {
 	switch {
-	case !d.Safe:
+	case !d.Safe || len(d.Overridden) > 0:
 		return RiskHigh
 	case d.Lossless == LosslessProven:
 		return RiskLow
@@ -64,6 +73,8 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 		switch {
 		case e.cfg.Mode == ModeObserve:
 			return "none: mode is observe, others promote; pgtether would hold logins, cut the old writer and follow the promoted node"
+		case d.Safe && e.cfg.Mode == ModeAuto:
+			return "the writer could be changed: if it dies, " + d.Candidate.V + " is promoted"
 		case d.Safe:
 			return "the writer could be changed"
 		}
@@ -80,6 +91,14 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 		return "wait until others promote a node or " + d.Writer.V + " comes back: promote the standby if the writer is lost" + e.primariesSetAside()
 	case sitIsolated:
 		return "wait: check the network between pgtether and " + d.Writer.V + ", which a standby still receives from"
+	case sitUndecided:
+		return "none: " + s.message + "; an operator may approve it, naming what he overrides (pgtether approve)"
+	case sitDraining, sitCutting, sitReprobing, sitFencing, sitSampling:
+		return "go on: " + s.message + "; until the promotion is asked for it can be undone (pgtether abort)"
+	case sitPromoting, sitVerifying, sitOpening:
+		return "go on: " + s.message + "; it can no longer be undone"
+	case sitHalted:
+		return "none: " + s.message + "; an operator must decide (pgtether resolve), unless the target verifies after all"
 	case sitSuccessor:
 		return "follow: " + s.message
 	case sitAdopt:

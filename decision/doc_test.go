@@ -44,8 +44,11 @@ func renderFailoverDoc() string {
 	p("|---|---|---|")
 	for _, s := range States() {
 		writes := "held"
-		if s.open() {
+		switch {
+		case s.open():
 			writes = "open"
+		case s == Promoting:
+			writes = "held; `refused` when halted"
 		}
 		p("| `%s` | %s | %s |", s, s.Meaning(), writes)
 	}
@@ -58,6 +61,14 @@ func renderFailoverDoc() string {
 		p("| `%s` | %s |", s, s.Meaning())
 	}
 	p("")
+	p("### Steps of `PROMOTING`")
+	p("")
+	p("| step | meaning |")
+	p("|---|---|")
+	for _, place := range slices.Concat(whileUndoable, whilePromoting) {
+		p("| `%s` | %s |", place.Step, place.Step.Meaning())
+	}
+	p("")
 	p("### Situations")
 	p("")
 	p("What the facts add up to selects the step. The word is the `cause` of events and log lines.")
@@ -65,9 +76,12 @@ func renderFailoverDoc() string {
 	p("| situation | step | when |")
 	p("|---|---|---|")
 	for s := sitNoWriter; s.Meaning() != ""; s++ {
-		step := "`" + s.stepOf().String() + "`"
-		if s == sitWell {
+		step := "`" + s.place().String() + "`"
+		switch s {
+		case sitWell:
 			step = "the writer is open"
+		case sitPromotable:
+			step = "`" + checking.String() + "`"
 		}
 		p("| `%s` | %s | %s |", s, step, s.Meaning())
 	}
@@ -92,6 +106,11 @@ func renderFailoverDoc() string {
 	p("  end")
 	p("  subgraph closed [a writer is awaited]")
 	for _, place := range whileClosed {
+		p("    %s[%s]", id(place), place)
+	}
+	p("  end")
+	p("  subgraph changing [pgtether changes the writer]")
+	for _, place := range slices.Concat(whileUndoable, whilePromoting) {
 		p("    %s[%s]", id(place), place)
 	}
 	p("  end")
@@ -124,6 +143,8 @@ func fromText(from []Place) string {
 		return "any state with an open writer"
 	case slices.Equal(from, whileClosed):
 		return "any step of `PRIMARY_FAILED`"
+	case slices.Equal(from, whileUndoable):
+		return "any step of `PROMOTING` before `promoting`"
 	}
 	var names []string
 	for _, p := range from {
@@ -146,8 +167,11 @@ func fromIDs(from []Place) []string {
 	return ids
 }
 
+// allPlaces are all places where the engine may be.
+func allPlaces() []Place { return slices.Concat(whileOpen, whileClosed, whileUndoable, whilePromoting) }
+
 func TestTheTableIsWellFormed(t *testing.T) {
-	places := append(slices.Clone(whileOpen), whileClosed...)
+	places := allPlaces()
 	seen := map[string]bool{}
 	for i, row := range Transitions() {
 		if row.when == nil || len(row.From) == 0 {
@@ -174,7 +198,7 @@ func TestTheTableIsWellFormed(t *testing.T) {
 }
 
 func TestEveryPlaceCanBeEnteredAndLeft(t *testing.T) {
-	for _, p := range append(slices.Clone(whileOpen), whileClosed...) {
+	for _, p := range allPlaces() {
 		in, out := p == adopting, false // the engine starts in PRIMARY_FAILED/adopting
 		for _, row := range Transitions() {
 			in = in || row.To == p

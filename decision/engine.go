@@ -23,7 +23,8 @@ type Engine struct {
 
 	state State
 	step  Step
-	since Instant
+	// since is when the state was entered, stepSince when the step was.
+	since, stepSince Instant
 
 	// rec is the record as it was last made durable, but for Previous, LastChange and Next, which may run ahead while dirty is set.
 	//
@@ -65,6 +66,15 @@ type Engine struct {
 	// successorSince is when a descendant of the open epoch was first seen as primary.
 	successorSince Opt[Instant]
 	marks          marks
+
+	// change is the change of the writer that is under way, approval the operator's word of this Step.
+	change   Opt[change]
+	approval Opt[approval]
+	// confirmed are positions of the open epoch's writer with the relaxed commits that had been counted by then.
+	confirmed []confirmation
+	restore   errand
+	// syncSaid is why synchronous_standby_names was last said not to be put back.
+	syncSaid string
 
 	pace     time.Duration
 	autoWhy  string
@@ -111,8 +121,11 @@ func New(cfg Config, rec Record, last Opt[LastKnown]) *Engine {
 	switch rec.Phase {
 	case PhaseOpen:
 		e.cutDone = rec.Epoch - 1
-	case PhaseDrain:
+	case PhaseDrain, PhasePromoting:
 		e.cutDone, e.silentFrom = rec.Epoch, Some(Instant(0))
+	}
+	if p, ok := e.rec.Promotion.Get(); ok {
+		e.change = Some(resumed(p))
 	}
 	e.forgetUnconfigured()
 	return e
@@ -126,6 +139,7 @@ func (e *Engine) Step(ev Event) []Action {
 	before := e.rec.Epoch
 	e.out = nil
 	e.advance(ev.instant())
+	reply := func() {}
 	switch ev := ev.(type) {
 	case Tick:
 		e.tick(ev)
@@ -135,10 +149,14 @@ func (e *Engine) Step(ev Event) []Action {
 		e.complete(ev)
 	case Reconfigured:
 		e.reconfigure(ev.Config)
+	case Commanded:
+		reply = e.command(ev)
 	default:
 		panic(fmt.Sprintf("decision: invariant: unknown event %T", ev))
 	}
 	e.settle()
+	e.approval = Opt[approval]{} // it was taken, or what it was given for is gone
+	reply()
 	e.checkInvariants(before)
 	return e.out
 }
@@ -149,6 +167,7 @@ func (e *Engine) settle() {
 	if e.rec.Next.Known && e.undone(e.rec) {
 		e.rec.Next, e.dirty = Opt[Writer]{}, true
 	}
+	e.judgeChange()
 	s := e.look()
 	for range 4 * len(transitions) {
 		t := e.row(s)
@@ -183,7 +202,14 @@ func (e *Engine) move(t *Transition, s *sight) {
 	} else {
 		e.since = e.now
 	}
-	e.state, e.step = t.To.State, t.To.Step
+	if t.To == halted {
+		kind = NoteHalted
+	}
+	if c := &e.change.V; e.change.Known && from == Promoting && e.step != Checking {
+		c.steps = append(slices.Clone(c.steps), StepTime{e.step, e.now.Sub(e.stepSince)})
+	}
+	was := Place{from, e.step}
+	e.state, e.step, e.stepSince = t.To.State, t.To.Step, e.now
 	e.note(Note{Header: e.head(s.situation.String()), From: from, To: e.state, Step: e.step, Kind: kind, Message: t.Why, Operands: e.operands(s)})
 	switch {
 	case from.open() && !e.state.open():
@@ -196,9 +222,23 @@ func (e *Engine) move(t *Transition, s *sight) {
 		}
 	case !from.open() && e.state.open():
 		e.open(s)
+	default:
+		e.rehold(was, s)
 	}
 	if t.then != nil {
-		t.then(e)
+		t.then(e, s)
+	}
+}
+
+// rehold tells the data plane why logins wait, when that has changed.
+func (e *Engine) rehold(was Place, s *sight) {
+	h := Hold{Header: Header{Cause: s.situation.String()}, Why: HoldNoWriter, Refuse: e.step == Halted}
+	if e.state == Promoting {
+		h.Why = HoldPromoting
+	}
+	if (was.State == Promoting) != (e.state == Promoting) || (was.Step == Halted) != h.Refuse {
+		h.Header = e.head(h.Cause)
+		e.emit(h)
 	}
 }
 
@@ -220,6 +260,9 @@ func (e *Engine) open(s *sight) {
 	o := Open{Header: e.head(s.situation.String()), Epoch: e.rec.Epoch, Node: w.Node, Address: w.Address}
 	e.openID = o.ID
 	e.emit(o)
+	if c := e.rec.LastChange; c.Known && c.V.Epoch == e.rec.Epoch && c.V.Kind != ChangeAdopted {
+		e.emit(Checkpoint{Header: e.head(s.situation.String()), Node: w.Node})
+	}
 }
 
 // head returns the next action's number with its cause.
@@ -243,8 +286,11 @@ func (e *Engine) remark(kind NoteKind, cause string, operands []Operand, format 
 
 // epoch is unknown until the first adoption.
 func (e *Engine) epoch() Opt[uint64] {
-	if e.rec.Phase == PhaseNone {
+	switch e.rec.Phase {
+	case PhaseNone:
 		return Opt[uint64]{}
+	case PhasePromoting:
+		return Some(e.rec.Promotion.V.Epoch)
 	}
 	return Some(e.rec.Epoch)
 }

@@ -26,7 +26,7 @@ type Observed struct {
 	Observation Observation
 }
 
-// Completed brings the outcome of a Persist or a Cut, exactly once for each; for other actions it is optional.
+// Completed brings the outcome of a Persist, Cut, Fence, Promote, Verify or RestoreSync, exactly once for each; for other actions it is optional.
 type Completed struct {
 	At       Instant
 	ActionID uint64
@@ -37,6 +37,8 @@ type Completed struct {
 type Outcome struct {
 	// Err says in words what went wrong, without a secret; empty when the action is done.
 	Err string
+	// Detail (Fence) says in words what was done.
+	Detail string
 	// LastByte (Cut) is when a backend of the epoch last sent a byte to a client: a writer that was silent from then on acknowledged
 	// nothing more. Unknown: the end of the cut counts.
 	LastByte Opt[Instant]
@@ -53,6 +55,14 @@ type Reconfigured struct {
 	Config Config
 }
 
+// Commanded brings an operator's command. The answer is exactly one Answer with the same CommandID, in the same Step.
+type Commanded struct {
+	At        Instant
+	CommandID uint64
+	Command   Command
+}
+
+func (e Commanded) instant() Instant    { return e.At }
 func (e Tick) instant() Instant         { return e.At }
 func (e Observed) instant() Instant     { return e.At }
 func (e Completed) instant() Instant    { return e.At }

@@ -33,7 +33,8 @@ func (e *Engine) remember(v *view) {
 	if st := e.standing(e.rec.Writer, v); st != standProven || !ok {
 		return
 	}
-	k := LastKnown{Epoch: e.rec.Epoch, Node: v.node.Name, LSN: pos, At: Some(v.obs.Began), Rate: e.writeRate(v), Settings: v.settings}
+	k := LastKnown{Epoch: e.rec.Epoch, Node: v.node.Name, LSN: pos, At: Some(v.obs.Began), Rate: e.writeRate(v), Settings: v.settings, Relaxed: e.plane.Relaxed}
+	e.confirm(k)
 	if senders, ok := v.obs.Senders.Get(); ok {
 		k.Sync = Some(e.syncNodes(senders))
 	}
@@ -105,9 +106,10 @@ func hostOf(n Node) string {
 // lossAt states what is lost if the candidate takes over with everything up to received. While the writer is open the question is what its
 // death at this moment would cost.
 func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
-	l := loss{lossless: LosslessUnknown, relaxed: e.plane.Relaxed}
+	l := loss{lossless: LosslessUnknown}
 	k, ok := e.lastKnown.Get()
 	r, has := received.Get()
+	l.relaxed = e.unconfirmed(received)
 	switch {
 	case !ok:
 		l.why = "no position of the writer was ever seen in this epoch"
@@ -134,14 +136,15 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 		bound += grownBy(k.Rate.V, age)
 	}
 	bound = max(bound, e.latestEnd())
-	if covered, why := e.coveredBySync(candidate, k, r); covered {
+	covered, why := e.coveredBySync(candidate, k, r)
+	if covered && l.relaxed == Some(uint64(0)) {
 		l.lossless, l.bytes, l.why = LosslessProven, Some(uint64(0)), why
-		if l.relaxed.V > 0 {
-			l.lossless = LosslessRelaxed
-		}
 		return l
 	}
 	l.lossless, l.bytes = LosslessBounded, Some(uint64(max(bound, r)-r))
+	if covered && l.relaxed.Known {
+		l.lossless = LosslessRelaxed
+	}
 	l.why = "last known position " + k.LSN.String() + ", " + ageText(age) + " old"
 	if k.Rate.Known {
 		l.why += ", at most " + sizeText(k.Rate.V) + "/s"
@@ -153,13 +156,51 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 	return l
 }
 
+// confirmation is a position of the writer with the relaxed commits that had been counted by then: a standby that has received it has those.
+type confirmation struct {
+	lsn     LSN
+	relaxed uint64
+}
+
+// maxConfirmations is how many positions are kept; the standby is rarely that many probe rounds behind.
+const maxConfirmations = 64
+
+// confirm keeps the writer's position together with the count of relaxed commits.
+func (e *Engine) confirm(k LastKnown) {
+	n, ok := k.Relaxed.Get()
+	if !ok || e.rec.Phase != PhaseOpen || e.opened != e.rec.Epoch {
+		return
+	}
+	kept := e.confirmed
+	if len(kept) >= maxConfirmations {
+		kept = kept[1:]
+	}
+	e.confirmed = append(slices.Clone(kept), confirmation{k.LSN, n})
+}
+
+// unconfirmed counts the relaxed commits that may be missing on a node which has received so much. Without a position that it certainly has,
+// commits of an earlier run may be missing too, and no number can be given.
+func (e *Engine) unconfirmed(received Opt[LSN]) Opt[uint64] {
+	total, ok := e.plane.Relaxed.Get()
+	r, known := received.Get()
+	if !ok || !known {
+		return Opt[uint64]{}
+	}
+	for i := len(e.confirmed) - 1; i >= 0; i-- {
+		if c := e.confirmed[i]; c.lsn <= r && c.relaxed <= total {
+			return Some(total - c.relaxed)
+		}
+	}
+	return Opt[uint64]{}
+}
+
 // grownBy is how far a position can have moved in d, rounded up: a bound must not be too small.
 func grownBy(rate uint64, d time.Duration) LSN { return LSN(math.Ceil(float64(rate) * d.Seconds())) }
 
 // lastHeard is when the writer can last have acknowledged anything through pgtether.
 func (e *Engine) lastHeard() Instant {
 	switch {
-	case e.rec.Phase == PhaseDrain && e.cutDone >= e.rec.Epoch && e.silentFrom.Known:
+	case e.rec.Phase != PhaseOpen && e.cutDone >= e.rec.Epoch && e.silentFrom.Known:
 		return e.silentFrom.V
 	case e.rec.Phase == PhaseOpen && e.opened != e.rec.Epoch:
 		return 0 // not opened in this run: whatever was acknowledged was acknowledged by an earlier one
@@ -192,7 +233,7 @@ func (e *Engine) coveredBySync(candidate string, k LastKnown, received LSN) (boo
 	default:
 		return false, ""
 	}
-	if !e.plane.Relaxed.Known || k.Settings.RelaxedRoles != Some(0) {
+	if k.Settings.RelaxedRoles != Some(0) {
 		return false, ""
 	}
 	// While the writer is open its commits wait for the candidate; that it has received the rest is for the moment of the change.

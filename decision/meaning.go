@@ -10,7 +10,7 @@ func (s State) Meaning() string {
 	case PrimaryFailed:
 		return "the writer does not prove itself; new logins are held"
 	case Promoting:
-		return "pgtether changes the writer; not entered in mode `observe`"
+		return "pgtether changes the writer; in mode `observe` only to complete what was begun in another mode"
 	case NewPrimary:
 		return "the new writer is open; the old node is not back as its standby"
 	case Rejoining:
@@ -20,7 +20,7 @@ func (s State) Meaning() string {
 	}
 }
 
-// Meaning says what a step of PRIMARY_FAILED means to a user; empty for steps that only name the parts of a change.
+// Meaning says what a step means to a user.
 func (s Step) Meaning() string {
 	switch s {
 	case Confirming:
@@ -29,6 +29,26 @@ func (s Step) Meaning() string {
 		return "a criterion fails, or what the nodes say contradicts itself; `/decision` says which"
 	case Adopting:
 		return "another node is promoted by others, or is awaited; also the step before the first writer was seen"
+	case Checking:
+		return "the criteria pass; the change begins"
+	case Draining:
+		return "the end of the epoch is made durable; can be undone"
+	case Cutting:
+		return "the paths of the epoch are closed, those to clients first; can be undone, under a fresh epoch"
+	case Reprobing:
+		return "the old writer is asked once more; if it answers the change is undone"
+	case Fencing:
+		return "the old writer is fenced as far as it can be reached; can be undone"
+	case Sampling:
+		return "what the candidate has received stands still, and the criteria are judged once more; can be undone"
+	case StepPromoting:
+		return "the promotion is on disk and asked for; never undone, the target never changes"
+	case Verifying:
+		return "the promoted node shows its timeline and that it can commit; never undone"
+	case Opening:
+		return "the next epoch is made durable and opened; never undone"
+	case Halted:
+		return "the promotion cannot be completed; logins are refused until an operator decides or the target verifies"
 	default:
 		return ""
 	}
@@ -71,6 +91,26 @@ func (s situation) Meaning() string {
 		return "the epoch's timeline was left by a promotion, and the promoted node does not answer"
 	case sitClosed:
 		return "the epoch has ended, and no node proves to be the next writer"
+	case sitPromotable:
+		return "the criteria of a promotion pass, or an operator overrides those that do not (modes `auto`, `manual`)"
+	case sitDraining:
+		return "a change has begun, and the end of the epoch is not on disk yet"
+	case sitCutting:
+		return "the end of the epoch is on disk, and its paths are not closed yet"
+	case sitReprobing:
+		return "the paths are closed, and the writer has not been asked since"
+	case sitFencing:
+		return "the writer gave no sign of life, and the fence is not done with"
+	case sitSampling:
+		return "what the candidate has received has not stood still yet, or a criterion is not known"
+	case sitPromoting:
+		return "the promotion is on disk, and the target is not seen as the primary that was asked for"
+	case sitVerifying:
+		return "the target is the primary that was asked for, and has not shown yet that it can commit"
+	case sitOpening:
+		return "the target has verified, or an operator named the writer, and the next epoch is not on disk yet"
+	case sitHalted:
+		return "the target contradicts what was asked for, or did not verify within `promote_timeout`"
 	default:
 		return ""
 	}

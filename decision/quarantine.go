@@ -65,6 +65,12 @@ func (e *Engine) quarantineOf(i int) (why string, decided bool) {
 func (e *Engine) quarantineOfPrimary(v *view, w Writer) string {
 	t, ok := v.obs.Timeline.Get()
 	isWriter := v.node.Name == w.Node
+	if p, ok := e.rec.Promotion.Get(); ok {
+		if v.node.Name == p.Node {
+			return ""
+		}
+		return fmt.Sprintf("it answers as primary while %s is being promoted, and epoch %d has ended", p.Node, e.rec.Epoch)
+	}
 	switch {
 	case !ok && isWriter:
 		return ""

@@ -20,6 +20,8 @@ const (
 	PhaseOpen
 	// PhaseDrain: the epoch has ended or is ending; nothing is ever opened under it again.
 	PhaseDrain
+	// PhasePromoting: the epoch has ended, and the node that Promotion names becomes the next writer. The point of no return.
+	PhasePromoting
 )
 
 // String returns the word used in the state file.
@@ -31,6 +33,8 @@ func (p Phase) String() string {
 		return "open"
 	case PhaseDrain:
 		return "drain"
+	case PhasePromoting:
+		return "promoting"
 	default:
 		return "invalid"
 	}
@@ -41,7 +45,7 @@ func (p Phase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText reads the word.
 func (p *Phase) UnmarshalText(b []byte) error {
-	return unmarshalWord(b, p, PhaseNone, PhaseOpen, PhaseDrain)
+	return unmarshalWord(b, p, PhaseNone, PhaseOpen, PhaseDrain, PhasePromoting)
 }
 
 // Writer is what an epoch names: one node, one system identifier, one timeline.
@@ -77,8 +81,46 @@ type Record struct {
 	Previous string `json:"previous,omitempty"`
 	// LastChange is the last change of the writer's node.
 	LastChange Opt[Change] `json:"last_change"`
-	// LastAutomatic is when the last automatic failover began (criterion not_flapping).
+	// LastAutomatic is when the last automatic failover passed the point of no return (criterion not_flapping).
 	LastAutomatic Opt[Instant] `json:"last_automatic"`
+	// Promotion is known in PhasePromoting only.
+	Promotion Opt[Promotion] `json:"promotion"`
+	// Paused: an operator has paused automation.
+	Paused bool `json:"paused,omitempty"`
+	// SyncNames is what synchronous_standby_names was on the writer before pgtether emptied it there; it is put back when the former writer
+	// streams again.
+	SyncNames string `json:"sync_names,omitempty"`
+}
+
+// Promotion is a promotion that has been decided for good. Its target never changes.
+type Promotion struct {
+	// Epoch is the one that the target is promoted for.
+	Epoch   uint64     `json:"epoch"`
+	Node    string     `json:"node"`
+	Address string     `json:"address"`
+	At      Instant    `json:"at_ns"`
+	Kind    ChangeKind `json:"kind"`
+	// Automatic is false when an operator approved it; Overridden names the criteria that he overrode.
+	Automatic  bool     `json:"automatic"`
+	Overridden []string `json:"overridden,omitempty"`
+	// Received and Replayed are what the target had when the paths of the old epoch were closed and its position stood still.
+	Received Opt[LSN] `json:"received_lsn"`
+	Replayed Opt[LSN] `json:"replayed_lsn"`
+	// What the change costs, computed from Received.
+	Lossless       Lossless           `json:"lossless"`
+	LossBytes      Opt[uint64]        `json:"data_loss_bytes"`
+	LossFrom       Opt[LSN]           `json:"loss_from_lsn"`
+	LossTo         Opt[LSN]           `json:"loss_to_lsn"`
+	RelaxedCommits Opt[uint64]        `json:"relaxed_commits"`
+	LastKnown      Opt[LSN]           `json:"last_known_primary_lsn"`
+	LastKnownAge   Opt[time.Duration] `json:"last_known_age_ns"`
+	// Fence says in words what became of the fence.
+	Fence string `json:"fence"`
+	// SyncNames is synchronous_standby_names on the target; when it is set it is emptied there before the target is opened.
+	SyncNames string `json:"sync_names,omitempty"`
+	// Noted is true when the event promotion_requested of this epoch is on disk. It is not part of the state file: the shell looks it up
+	// among its events.
+	Noted bool `json:"-"`
 }
 
 // ErrRecord is returned for a record that contradicts itself.
@@ -89,12 +131,17 @@ func (r Record) Validate() error {
 	switch {
 	case r.Version != RecordVersion:
 		return fmt.Errorf("check record version %d: %w", r.Version, ErrRecord)
-	case r.Phase > PhaseDrain:
+	case r.Phase > PhasePromoting:
 		return fmt.Errorf("check record phase %d: %w", r.Phase, ErrRecord)
 	case (r.Phase == PhaseNone) != (r.Epoch == 0):
 		return fmt.Errorf("check record phase %q with epoch %d: %w", r.Phase, r.Epoch, ErrRecord)
 	case r.Phase != PhaseNone && (r.Writer.Node == "" || r.Writer.Address == "" || r.Writer.SystemID == "" || r.Writer.Timeline == 0):
 		return fmt.Errorf("check record epoch %d without a whole writer: %w", r.Epoch, ErrRecord)
+	case (r.Phase == PhasePromoting) != r.Promotion.Known:
+		return fmt.Errorf("check record phase %q with promotion %t: %w", r.Phase, r.Promotion.Known, ErrRecord)
+	}
+	if p, ok := r.Promotion.Get(); ok && (p.Epoch != r.Epoch+1 || p.Node == "" || p.Address == "" || p.Node == r.Writer.Node) {
+		return fmt.Errorf("check record promotion of %q for epoch %d after %d: %w", p.Node, p.Epoch, r.Epoch, ErrRecord)
 	}
 	return nil
 }
@@ -108,6 +155,9 @@ func (r Record) Shift(d time.Duration) Record {
 	if r.LastAutomatic.Known {
 		r.LastAutomatic.V = r.LastAutomatic.V.Add(d)
 	}
+	if r.Promotion.Known {
+		r.Promotion.V.At = r.Promotion.V.At.Add(d)
+	}
 	return r
 }
 
@@ -119,6 +169,7 @@ func (r Record) clone() Record {
 	if r.LastChange.Known {
 		r.LastChange.V.Steps = slices.Clone(r.LastChange.V.Steps)
 	}
+	r.Promotion.V.Overridden = slices.Clone(r.Promotion.V.Overridden)
 	return r
 }
 
@@ -198,6 +249,8 @@ type LastKnown struct {
 	Sync Opt[[]string] `json:"sync"`
 	// Settings are the writer's, for comparison with a candidate's after the writer has died.
 	Settings Settings `json:"settings"`
+	// Relaxed is how many relaxed commits of the epoch had been counted when the position was read, or a little earlier.
+	Relaxed Opt[uint64] `json:"relaxed"`
 }
 
 // Shift returns the position with its instant moved by d.

@@ -32,6 +32,8 @@ var update = flag.Bool("update", false, "rewrite golden files; commit the change
 //	set region-a key=value ...   a fact (see setFact)
 //	rename / address / drop      through reload: reload region-a region-b [options]
 //	disk full | disk ok · cut stuck | cut ok · heard (a backend sends a byte now) · heard off
+//	hook ok|fails|slow|done · promotion ok|deaf|fails|takes 2s · verify ok|fails · restore ok|fails
+//	approve NAME [epoch=N] [override=a,b] · resolve NAME [epoch=N] · abort · hold · resume
 //	status · decide [primary_dead|switchover] [to=NAME]
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -122,8 +124,8 @@ func summary(w *world) string {
 		writer = s.Writer.V
 	}
 	text := fmt.Sprintf("= %s epoch=%s writer=%s writes=%s", Place{s.State, s.Step}, epoch, writer, s.Writes)
-	if s.Automation == AutomationOff {
-		text += " automation=off"
+	if s.Automation != AutomationOn {
+		text += " automation=" + s.Automation.String()
 	}
 	for _, d := range s.Degraded {
 		text += " degraded: " + d
@@ -179,6 +181,11 @@ func doCommand(t *testing.T, w *world, line string, say func(string)) *world {
 			t.Fatal(err)
 		}
 		w.relaxed = Some(n)
+	case "approve", "resolve", "abort", "hold", "resume":
+		w.commands++
+		w.step(Commanded{At: w.now, CommandID: w.commands, Command: scriptCommand(t, w, f)})
+	case "hook", "promotion", "verify", "restore":
+		scriptHelpers(t, w, f)
 	case "status":
 		say(statusText(w.e.Status()))
 	case "decide":
@@ -187,6 +194,58 @@ func doCommand(t *testing.T, w *world, line string, say func(string)) *world {
 		serverCommand(t, w, f)
 	}
 	return w
+}
+
+// scriptCommand reads an operator's command; without epoch= the present one is named.
+func scriptCommand(t *testing.T, w *world, f []string) Command {
+	t.Helper()
+	epoch, node := w.e.Status().Epoch.V, ""
+	var override []string
+	for _, word := range f[1:] {
+		switch k, v, isOption := strings.Cut(word, "="); {
+		case !isOption:
+			node = word
+		case k == "epoch":
+			epoch = bytesOf(t, v)
+		case k == "override":
+			override = strings.Split(v, ",")
+		default:
+			t.Fatalf("unknown option %q", word)
+		}
+	}
+	switch f[0] {
+	case "approve":
+		return Approve{Epoch: epoch, Target: node, Override: override}
+	case "resolve":
+		return Resolve{Epoch: epoch, Writer: node}
+	case "abort":
+		return Abort{}
+	case "hold":
+		return Pause{}
+	}
+	return Resume{}
+}
+
+// scriptHelpers sets what the hook, pg_promote and the nodes do when they are asked.
+func scriptHelpers(t *testing.T, w *world, f []string) {
+	t.Helper()
+	fails := map[string]string{"fails": "it failed", "ok": "", "deaf": "", "takes": "", "slow": "", "done": ""}[f[1]]
+	switch f[0] {
+	case "hook":
+		w.hookErr, w.slowHook = fails, f[1] == "slow"
+		if c := w.e.change; f[1] == "done" && c.Known {
+			w.step(Completed{At: w.now, ActionID: c.V.fence.id, Outcome: Outcome{Detail: "hooks.fence exit 0"}})
+		}
+	case "promotion":
+		w.promoteErr, w.promoteDeaf = fails, f[1] == "deaf"
+		if f[1] == "takes" {
+			w.promoteTakes = duration(t, f[2])
+		}
+	case "verify":
+		w.verifyErr = fails
+	case "restore":
+		w.restoreErr = fails
+	}
 }
 
 // serverCommand runs "region-a dies" and its like.
@@ -318,7 +377,7 @@ func attemptOf(value string) Attempt {
 
 func testConfig(names ...string) Config {
 	c := Config{Mode: ModeObserve, TickInterval: 200 * time.Millisecond, ProbeInterval: time.Second, ProbeTimeout: time.Second, StableFor: 5 * time.Second,
-		MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute}
+		MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute}
 	for i, n := range names {
 		c.Nodes = append(c.Nodes, Node{Name: n, Address: fmt.Sprintf("10.0.0.%d:5432", 11+i)})
 	}
@@ -359,6 +418,10 @@ func scriptConfig(t *testing.T, base Config, f []string) Config {
 			c.RequireFence = v == "true"
 		case "anti-flap":
 			c.AntiFlap = duration(t, v)
+		case "hook":
+			c.FenceHook = v == "true"
+		case "promote-timeout":
+			c.PromoteTimeout = duration(t, v)
 		default:
 			t.Fatalf("unknown option %q", word)
 		}

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -27,11 +28,14 @@ type sight struct {
 	successor, left int
 	// adopt is the index of the node that the next epoch may name now, -1 for none.
 	adopt int
+	// promote is the index of the node that may be promoted now, -1 for none; turn: the point of no return may be passed now.
+	promote int
+	turn    bool
 }
 
 // look adds the facts up.
 func (e *Engine) look() *sight {
-	s := &sight{state: e.state, successor: -1, left: -1, adopt: -1, previous: e.rec.Previous != "", opened: e.rec.Phase == PhaseOpen && e.opened == e.rec.Epoch}
+	s := &sight{state: e.state, successor: -1, left: -1, adopt: -1, promote: -1, previous: e.rec.Previous != "", opened: e.rec.Phase == PhaseOpen && e.opened == e.rec.Epoch}
 	rec := e.rec
 	if e.pending.Known && e.pending.V.turns {
 		rec = e.pending.V.rec
@@ -41,6 +45,8 @@ func (e *Engine) look() *sight {
 		s.stable = e.failureStable(e.viewOf(rec.Writer.Node))
 	}
 	switch {
+	case e.change.Known:
+		e.lookChange(s)
 	case rec.Phase == PhaseNone:
 		e.lookFirst(s)
 	case rec.Phase == PhaseOpen && rec.Epoch != e.rec.Epoch:
@@ -101,6 +107,9 @@ func (e *Engine) lookOpen(s *sight) {
 		s.drain = true
 		return
 	}
+	if e.lookApproved(s) {
+		return
+	}
 	switch s.standing {
 	case standDemoted, standOtherSystem, standOtherTimeline:
 		s.situation, s.drain = sitNotPrimary, true
@@ -159,8 +168,25 @@ func (e *Engine) lookFailing(s *sight) situation {
 		s.message += "; the mode is observe: another node must be promoted by others"
 		return sitAwaiting
 	}
-	s.message += fmt.Sprintf("; the mode is %s: no promotion may start", e.cfg.Mode)
+	d := e.verdict(e.ask(EventPrimaryDead, false, ""))
+	if d.Safe {
+		s.promote = e.node(d.Candidate.V)
+		s.message += fmt.Sprintf("; every criterion passes: %s is promoted", d.Candidate.V)
+		return sitPromotable
+	}
+	s.message += "; a promotion is blocked by " + strings.Join(d.Blocking, ", ")
 	return sitUndecided
+}
+
+// lookApproved judges whether an operator's approval lets a change begin now. It was judged when it came; nothing has happened since.
+func (e *Engine) lookApproved(s *sight) bool {
+	a, ok := e.approval.Get()
+	if !ok || e.state.open() {
+		return false
+	}
+	s.situation, s.promote = sitPromotable, e.node(a.target)
+	s.message += "; an operator approved the promotion of " + a.target
+	return true
 }
 
 // streamingStandby returns a standby that still hears the writer, nil when none does.
@@ -192,8 +218,11 @@ func (e *Engine) lookDrained(s *sight, rec Record) {
 	switch {
 	case i < 0:
 		e.consistentPrimary(s, sitClosed)
+	case e.lookApproved(s):
 	case s.standing.disproved():
 		s.situation = sitNotPrimary
+	case e.cfg.Mode != ModeObserve && (s.standing == standFailing || s.standing == standStarting):
+		s.situation = e.lookFailing(s)
 	case s.standing != standProven:
 		s.situation = sitClosed
 		s.message = fmt.Sprintf("epoch %d has ended; %s", rec.Epoch, s.message)

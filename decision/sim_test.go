@@ -26,10 +26,21 @@ type world struct {
 	routed   string         // node to which logins go, empty while held
 	openPath map[uint64]string
 	cutPaths uint64
-	log      func(string)
-	verbose  bool
-	failed   []string // broken promises
-	notes    []Note
+
+	// What the operator's hook and the standby do when they are asked; how long a promotion takes.
+	hookErr, promoteErr, verifyErr, restoreErr string
+	promoteDeaf                                bool          // pg_promote answers, and nothing happens
+	promoteTakes                               time.Duration // until the standby is out of recovery
+	promoted                                   map[string]Instant
+	requested                                  map[uint64]int // promotion_requested by epoch
+	promotes                                   []string       // nodes that were asked
+	answers                                    []Answer
+	commands                                   uint64
+	slowHook                                   bool // its outcome is not reported
+	log                                        func(string)
+	verbose                                    bool
+	failed                                     []string // broken promises
+	notes                                      []Note
 }
 
 // server is one PostgreSQL server as it really is.
@@ -70,7 +81,8 @@ var rowsHit = map[string]int{}
 var good = Attempt{Evidence: Answers}
 
 func newWorld(cfg Config, rec Record, last Opt[LastKnown]) *world {
-	w := &world{cfg: cfg, file: rec, kept: last, openPath: map[uint64]string{}, log: func(string) {}, pace: cfg.ProbeInterval}
+	w := &world{cfg: cfg, file: rec, kept: last, openPath: map[uint64]string{}, log: func(string) {}, pace: cfg.ProbeInterval,
+		promoted: map[string]Instant{}, requested: map[uint64]int{}}
 	w.e = New(cfg, rec, last)
 	for i, n := range cfg.Nodes {
 		s := &server{node: n, role: RoleStandby, sys: "7000000000000000001", id: fmt.Sprintf("server-%s", n.Name), tl: 1, lsn: 0x3000000, paused: "not paused",
@@ -113,6 +125,12 @@ func (s *server) serving() bool {
 
 // flow moves write-ahead log for d.
 func (w *world) flow(d time.Duration) {
+	for name, at := range w.promoted {
+		if s := w.server(name); w.now >= at && s.role == RoleStandby && !s.down() {
+			w.promote(s)
+			delete(w.promoted, name)
+		}
+	}
 	for _, s := range w.servers {
 		if s.role == RolePrimary && s.serving() {
 			s.lsn += LSN(float64(s.rate) * d.Seconds())
@@ -245,7 +263,30 @@ func (w *world) perform(a Action) (next []Event) {
 			s.next = w.now
 			next = append(next, w.launch(s)...)
 		}
+	case Fence:
+		if !w.slowHook {
+			done(Outcome{Err: w.hookErr, Detail: "hooks.fence exit 0"})
+		}
+	case Promote:
+		done(w.askPromotion(a))
+	case Verify:
+		done(Outcome{Err: w.verifies(a)})
+	case RestoreSync:
+		if w.restoreErr == "" {
+			w.server(a.Node).set.SynchronousStandbyNames = Some(a.Names)
+		}
+		done(Outcome{Err: w.restoreErr})
+	case Checkpoint:
+		quiet = true
+	case Answer:
+		w.answers = append(w.answers, a)
 	case Note:
+		if a.Kind == NotePromotionRequested {
+			w.requested[a.Epoch.V]++
+			if w.requested[a.Epoch.V] > 1 {
+				w.failed = append(w.failed, fmt.Sprintf("promotion_requested twice for epoch %d", a.Epoch.V))
+			}
+		}
 		w.notes = append(w.notes, a)
 		rowsHit[Place{a.To, a.Step}.String()+" "+a.Message]++
 	}
@@ -253,6 +294,50 @@ func (w *world) perform(a Action) (next []Event) {
 		w.log(describe(a))
 	}
 	return next
+}
+
+// askPromotion is pg_promote(false) on a node, held against what must never be asked.
+func (w *world) askPromotion(a Promote) Outcome {
+	p := w.file.Promotion
+	switch {
+	case w.file.Phase != PhasePromoting || p.V.Node != a.Node || p.V.Epoch != a.Epoch:
+		w.failed = append(w.failed, fmt.Sprintf("promotion of %s for %d, the state file says %s of %s", a.Node, a.Epoch, w.file.Phase, p.V.Node))
+	case len(w.openPath) > 0:
+		w.failed = append(w.failed, fmt.Sprintf("promotion of %s while %v is not cut", a.Node, w.openPath))
+	case w.requested[a.Epoch] == 0:
+		w.failed = append(w.failed, fmt.Sprintf("promotion of %s without an event before it", a.Node))
+	}
+	w.promotes = append(w.promotes, a.Node)
+	s := w.server(a.Node)
+	switch {
+	case w.promoteErr != "":
+		return Outcome{Err: w.promoteErr}
+	case s == nil || s.down():
+		return Outcome{Err: "connect: connection refused"}
+	case s.role == RolePrimary:
+		return Outcome{Err: "recovery is not in progress (SQLSTATE 55000)"}
+	}
+	if _, under := w.promoted[a.Node]; !under && !w.promoteDeaf {
+		w.promoted[a.Node] = w.now.Add(w.promoteTakes)
+	}
+	return Outcome{}
+}
+
+// verifies says why the promoted node does not commit; empty when it does.
+func (w *world) verifies(a Verify) string {
+	s := w.server(a.Node)
+	switch {
+	case w.verifyErr != "":
+		return w.verifyErr
+	case s.down():
+		return "connect: connection refused"
+	case s.role != RolePrimary || s.tl <= a.Above || s.sys != a.SystemID:
+		return "not the primary that was asked for"
+	}
+	if a.EmptySyncNames {
+		s.set.SynchronousStandbyNames = Some("")
+	}
+	return ""
 }
 
 // checkOpen holds the engine's Open against what a data plane must never see.
@@ -330,6 +415,12 @@ func (w *world) restart(d time.Duration) {
 	}
 	w.now, w.routed, w.openPath, w.cutPaths, w.pace = 0, "", map[uint64]string{}, 0, w.cfg.ProbeInterval
 	w.heard = Opt[Instant]{}
+	if rec.Promotion.Known {
+		rec.Promotion.V.Noted = w.requested[rec.Promotion.V.Epoch] > 0
+	}
+	for name := range w.promoted {
+		w.promoted[name] = 0
+	}
 	for _, s := range w.servers {
 		s.next, s.flying = 0, Opt[Observation]{}
 	}
@@ -378,10 +469,43 @@ func describe(a Action) string {
 		if r.Previous != "" {
 			text += " previous=" + r.Previous
 		}
+		if p := r.Promotion; p.Known {
+			text += fmt.Sprintf(" promotion=%d of %s received=%s", p.V.Epoch, p.V.Node, p.V.Received.V)
+		}
+		if r.Paused {
+			text += " paused"
+		}
+		if r.SyncNames != "" {
+			text += fmt.Sprintf(" sync_names=%q", r.SyncNames)
+		}
 		return text
+	case Fence:
+		return fmt.Sprintf("fence %s hook=%v sql=%v target=%s", a.Node, a.Hook, a.SQL, a.Target)
+	case Promote:
+		return fmt.Sprintf("promote %s for epoch %d", a.Node, a.Epoch)
+	case Verify:
+		text := fmt.Sprintf("verify %s above timeline %d", a.Node, a.Above)
+		if a.EmptySyncNames {
+			text += ", synchronous_standby_names emptied"
+		}
+		return text
+	case RestoreSync:
+		return fmt.Sprintf("restore synchronous_standby_names=%q on %s", a.Names, a.Node)
+	case Answer:
+		if a.Refusal.Known {
+			text := fmt.Sprintf("answer: refused (%s): %s", a.Refusal.V.Code, a.Refusal.V.Message)
+			if a.Refusal.V.Hint != "" {
+				text += " | hint: " + a.Refusal.V.Hint
+			}
+			return text
+		}
+		return "answer: " + a.Message
 	case Remember:
 		return fmt.Sprintf("remember %s %s", a.LastKnown.Node, a.LastKnown.LSN)
 	case Hold:
+		if a.Refuse {
+			return "refuse " + string(a.Why)
+		}
 		return "hold " + string(a.Why)
 	case Open:
 		return fmt.Sprintf("open epoch=%d on %s (%s)", a.Epoch, a.Node, a.Address)

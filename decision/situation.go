@@ -39,6 +39,18 @@ const (
 	sitSuperseded
 	// sitClosed: the epoch has ended, and no node proves to be the next writer.
 	sitClosed
+	// sitPromotable: the criteria of a promotion pass, or are overridden.
+	sitPromotable
+	// sitDraining to sitHalted: pgtether changes the writer; each is the step of the same name.
+	sitDraining
+	sitCutting
+	sitReprobing
+	sitFencing
+	sitSampling
+	sitPromoting
+	sitVerifying
+	sitOpening
+	sitHalted
 )
 
 // String returns the word used as cause.
@@ -78,22 +90,61 @@ func (s situation) String() string {
 		return "timeline_left"
 	case sitClosed:
 		return "epoch_ended"
+	case sitPromotable:
+		return "criteria_pass"
+	case sitDraining:
+		return "draining"
+	case sitCutting:
+		return "cutting"
+	case sitReprobing:
+		return "reprobing"
+	case sitFencing:
+		return "fencing"
+	case sitSampling:
+		return "sampling"
+	case sitPromoting:
+		return "promoting"
+	case sitVerifying:
+		return "verifying"
+	case sitOpening:
+		return "opening"
+	case sitHalted:
+		return "halted"
 	default:
 		return "invalid"
 	}
 }
 
-// stepOf is the step of PRIMARY_FAILED that a situation belongs to; StepNone for sitWell, which belongs to the open states.
-func (s situation) stepOf() Step {
+// place is where the engine rests in a situation; the zero Place for sitWell, which belongs to the open states, and for sitPromotable, which
+// is left at once.
+func (s situation) place() Place {
 	switch s {
-	case sitWell:
-		return StepNone
+	case sitWell, sitPromotable:
+		return Place{}
 	case sitUnproven, sitFailing, sitStarting, sitStale:
-		return Confirming
+		return confirming
 	case sitConflict, sitIsolated, sitUndecided, sitNotPrimary, sitSuperseded:
-		return Blocked
+		return blocked
+	case sitDraining:
+		return draining
+	case sitCutting:
+		return cutting
+	case sitReprobing:
+		return reprobing
+	case sitFencing:
+		return fencing
+	case sitSampling:
+		return sampling
+	case sitPromoting:
+		return promoting
+	case sitVerifying:
+		return verifying
+	case sitOpening:
+		return opening
+	case sitHalted:
+		return halted
 	default:
-		return Adopting
+		return adopting
 	}
 }
 
@@ -102,5 +153,5 @@ func placeFits(p Place, s situation) bool {
 	if s == sitWell {
 		return p.State.open() && p.Step == StepNone
 	}
-	return p.State == PrimaryFailed && p.Step == s.stepOf()
+	return p == s.place() && p != Place{}
 }

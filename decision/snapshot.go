@@ -8,6 +8,12 @@ func (e *Engine) Status() Status {
 	if why := e.automationReason(); why != "" {
 		s.Automation, s.AutomationReason = AutomationOff, why
 	}
+	if e.rec.Paused {
+		s.Automation = AutomationPaused
+	}
+	if e.step == Halted {
+		s.Writes = WritesRefused
+	}
 	if e.rec.Phase != PhaseNone {
 		s.SystemID, s.Timeline = Some(e.rec.Writer.SystemID), Some(e.rec.Writer.Timeline)
 	}

@@ -22,7 +22,7 @@ type Transition struct {
 
 	when func(*sight) bool
 	// then runs after the move; nil when the move says it all.
-	then func(*Engine)
+	then func(*Engine, *sight)
 }
 
 var (
@@ -34,8 +34,22 @@ var (
 	blocked    = Place{PrimaryFailed, Blocked}
 	adopting   = Place{PrimaryFailed, Adopting}
 
+	checking  = Place{Promoting, Checking}
+	draining  = Place{Promoting, Draining}
+	cutting   = Place{Promoting, Cutting}
+	reprobing = Place{Promoting, Reprobing}
+	fencing   = Place{Promoting, Fencing}
+	sampling  = Place{Promoting, Sampling}
+	promoting = Place{Promoting, StepPromoting}
+	verifying = Place{Promoting, Verifying}
+	opening   = Place{Promoting, Opening}
+	halted    = Place{Promoting, Halted}
+
 	whileOpen   = []Place{active, ready, newPrimary, rejoining}
 	whileClosed = []Place{confirming, blocked, adopting}
+	// What is reversible can be undone; opening too leaves PROMOTING without opening, when the verified node is lost just then.
+	whileUndoable  = []Place{checking, draining, cutting, reprobing, fencing, sampling}
+	whilePromoting = []Place{promoting, verifying, opening, halted}
 )
 
 // Transitions returns the rows of the table, in the order in which they are tried; the first one that applies is taken.
@@ -51,6 +65,11 @@ func is(any ...situation) func(*sight) bool {
 		}
 		return false
 	}
+}
+
+// inStep returns the condition that the situation belongs to a step of PRIMARY_FAILED.
+func inStep(step Step) func(*sight) bool {
+	return func(s *sight) bool { return s.situation.place() == Place{PrimaryFailed, step} }
 }
 
 // transitions is the table. Leaving an open state holds new logins; entering one opens the epoch of the record. What an epoch's end and
@@ -87,6 +106,32 @@ var transitions = []Transition{
 		Why: "a standby passes every criterion that is not about the writer's death"},
 	{From: []Place{ready}, To: active, when: func(s *sight) bool { return !s.ready },
 		Why: "no standby passes every criterion that is not about the writer's death"},
+
+	// pgtether changes the writer itself.
+	{From: whileClosed, To: checking, when: is(sitPromotable), then: (*Engine).begin,
+		Why: "every criterion of a promotion passes, or an operator overrides those that do not: the change begins"},
+	{From: []Place{checking}, To: draining, when: is(sitDraining), Why: "the end of the epoch is made durable"},
+	{From: []Place{checking, draining}, To: cutting, when: is(sitCutting), Why: "the paths of the epoch are closed, those to clients first"},
+	{From: []Place{checking, draining, cutting}, To: reprobing, when: is(sitReprobing),
+		Why: "no path is left: the old writer is asked once more whether it is alive"},
+	{From: []Place{checking, cutting, reprobing}, To: fencing, when: is(sitFencing), Why: "the old writer gave no sign of life: it is fenced as far as it can be reached"},
+	{From: []Place{checking, reprobing, fencing}, To: sampling, when: is(sitSampling), Why: "what the candidate has received is waited for to stand still"},
+	{From: append([]Place{sampling, verifying, opening, halted}, whileClosed...), To: promoting, when: is(sitPromoting),
+		Why: "the promotion is on disk: from here on nothing is undone, and the target never changes"},
+	{From: append([]Place{promoting, opening}, whileClosed...), To: verifying, when: is(sitVerifying),
+		Why: "the target is out of recovery, on a timeline that continues the old one: it must show that it can commit"},
+	{From: append([]Place{promoting, verifying, opening}, whileClosed...), To: halted, when: is(sitHalted),
+		Why: "the promotion cannot be completed: an operator must decide"},
+	{From: []Place{promoting, verifying, halted}, To: opening, when: is(sitOpening), Why: "the next epoch is made durable"},
+	{From: []Place{opening}, To: newPrimary, when: func(s *sight) bool { return s.situation == sitWell && s.previous },
+		Why: "the new writer is proven and its epoch is on disk; the old node is not back"},
+	{From: []Place{opening}, To: active, when: is(sitWell), Why: "the writer that an operator named is proven and its epoch is on disk"},
+	{From: whileUndoable, To: confirming, when: inStep(Confirming), Why: "the change is undone, and the writer's failure is confirmed anew"},
+	{From: whileUndoable, To: blocked, when: inStep(Blocked), Why: "the change is undone, and what keeps it from beginning again must end first"},
+	{From: whileUndoable, To: adopting, when: inStep(Adopting), Why: "the change is undone, and a node that answers as primary is looked for"},
+	{From: []Place{opening}, To: confirming, when: inStep(Confirming), Why: "the new epoch is on disk, and its writer has stopped to prove itself"},
+	{From: []Place{opening}, To: blocked, when: inStep(Blocked), Why: "the new epoch is on disk, and its writer contradicts it"},
+	{From: []Place{opening}, To: adopting, when: inStep(Adopting), Why: "the new epoch is on disk, and its writer is not proven yet"},
 
 	// A writer opens, or opens again.
 	{From: whileClosed, To: newPrimary, when: func(s *sight) bool { return s.situation == sitWell && !s.opened && s.previous },

@@ -9,6 +9,9 @@ import (
 // cut, its cut is complete before another epoch is written, and that is on disk before it is opened.
 func (e *Engine) work(s *sight) {
 	e.followed(s)
+	if e.change.Known {
+		e.workChange(s)
+	}
 	switch {
 	case e.pending.Known || e.cutting.Known:
 	case s.drain && e.rec.Phase == PhaseOpen:
@@ -23,7 +26,7 @@ func (e *Engine) work(s *sight) {
 		}
 	case e.rec.Phase == PhaseDrain && e.cutDone < e.rec.Epoch:
 		e.startCut(s)
-	case s.adopt >= 0 && e.rec.Phase != PhaseOpen:
+	case s.adopt >= 0 && !e.change.Known && e.rec.Phase != PhaseOpen:
 		if e.persist(s.situation.String(), e.adoption(s), true) {
 			e.marks.adopted = Some(e.now)
 		}
@@ -31,6 +34,7 @@ func (e *Engine) work(s *sight) {
 	if !e.pending.Known && e.dirty && e.persist("record_changed", e.rec.clone(), false) {
 		e.dirty = false
 	}
+	e.putSyncBack(s)
 	e.setPace()
 }
 
@@ -102,7 +106,7 @@ func (e *Engine) adoption(s *sight) Record {
 	first := e.rec.Phase == PhaseNone
 	message := s.message
 	if !first && (old.Node != rec.Writer.Node || old.Timeline != rec.Writer.Timeline) {
-		c := e.change(old, rec)
+		c := e.followedChange(old, rec)
 		rec.LastChange = Some(c)
 		message += fmt.Sprintf("; lossless: %s", c.Lossless)
 		if c.LossBytes.Known {
@@ -122,9 +126,9 @@ func (e *Engine) adoption(s *sight) Record {
 	return rec
 }
 
-// change states what following the new writer cost. The position that counts is where the new timeline left the old one: nothing that the
+// followedChange states what following the new writer cost. The position that counts is where the new timeline left the old one: nothing that the
 // old writer wrote after it is on the new one.
-func (e *Engine) change(old Writer, rec Record) Change {
+func (e *Engine) followedChange(old Writer, rec Record) Change {
 	c := Change{At: e.now, Kind: ChangeAdopted, From: old.Node, To: rec.Writer.Node, Epoch: rec.Epoch, Lossless: LosslessUnknown,
 		Sessions: SessionCounts{Ended: e.ended}, Steps: e.stepTimes()}
 	if d, fork, _ := descent(old, Some(rec.Writer.Timeline), rec.Writer.History); d == Pass && fork != 0 {
@@ -149,7 +153,7 @@ func (e *Engine) stepTimes() (out []StepTime) {
 }
 
 // rejoined ends the wait for the former writer.
-func (e *Engine) rejoined() { e.rec.Previous, e.dirty = "", true }
+func (e *Engine) rejoined(*sight) { e.rec.Previous, e.dirty = "", true }
 
 // setPace asks for fast probes while no writer is open.
 func (e *Engine) setPace() {
@@ -185,6 +189,9 @@ func (e *Engine) announce() {
 
 // automationReason says why pgtether could not act on its own; empty when it could.
 func (e *Engine) automationReason() string {
+	if e.rec.Paused {
+		return "an operator has paused it"
+	}
 	for i := range e.views {
 		if v := &e.views[i]; v.blind != "" {
 			return fmt.Sprintf("%s refuses the probe's login (SQLSTATE %s): run configs/sql/probe-role.sql, check probe.user and pg_hba.conf", v.node.Name, v.blind)

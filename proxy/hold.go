@@ -35,15 +35,16 @@ type holdQueue struct {
 	ceiling int            // releases per second
 	chance  func() float64 // uniform in [0,1)
 
-	mu      sync.Mutex
-	route   *openRoute
-	holding bool          // the control side wants new logins to wait, whatever the route
-	reason  pgwire.Reason // what a login is told at the end of its budget
-	stopped error
-	failing bool // the last attempt on the route failed
-	scout   *ticket
-	retryAt time.Time
-	pause   time.Duration
+	mu       sync.Mutex
+	route    *openRoute
+	holding  bool          // the control side wants new logins to wait, whatever the route
+	reason   pgwire.Reason // what a login is told at the end of its budget
+	refusing bool          // nobody waits: the budget of every login is at its end
+	stopped  error
+	failing  bool // the last attempt on the route failed
+	scout    *ticket
+	retryAt  time.Time
+	pause    time.Duration
 	// workedAt is when the route last worked for anybody, workedFor for whom.
 	workedAt  time.Time
 	workedFor *ticket
@@ -116,7 +117,7 @@ func (q *holdQueue) open(r *openRoute) {
 		if q.route != r {
 			q.route, q.failing, q.scout, q.pause = r, false, nil, 0
 		}
-		q.holding, q.reason = false, pgwire.NoWriter
+		q.holding, q.refusing, q.reason = false, false, pgwire.NoWriter
 	})
 }
 
@@ -124,7 +125,16 @@ func (q *holdQueue) open(r *openRoute) {
 func (q *holdQueue) hold(reason pgwire.Reason) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.updateLocked(func() { q.holding, q.reason = true, reason })
+	q.updateLocked(func() { q.holding, q.refusing, q.reason = true, false, reason })
+}
+
+// refuse ends every wait, and begins none, until hold or open: an operator must decide, and that takes longer than a login can wait.
+func (q *holdQueue) refuse(reason pgwire.Reason) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.updateLocked(func() { q.holding, q.refusing, q.reason = true, true, reason })
+	close(q.changed) // those that wait already look again
+	q.changed = make(chan struct{})
 }
 
 // close drops the route if its epoch was cut. Without a route logins wait.
@@ -179,6 +189,10 @@ func (q *holdQueue) wait(ctx context.Context, w *waiter) (*ticket, error) {
 		w.tries++
 		return q.ticketLocked(), nil
 	}
+	if q.refusing {
+		defer q.mu.Unlock()
+		return nil, &noWriterError{reason: q.reason}
+	}
 	if first && q.waiting.Len() >= q.max {
 		defer q.mu.Unlock()
 		return nil, errHoldFull
@@ -230,7 +244,7 @@ func (q *holdQueue) overLocked(ctx context.Context, w *waiter) error {
 		return q.stopped
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case w.budget <= 0 && !q.usableLocked():
+	case (w.budget <= 0 || q.refusing) && !q.usableLocked():
 		return &noWriterError{reason: q.reason}
 	default:
 		return nil

@@ -409,3 +409,41 @@ func TestAFailedLoginThatComesBackStandsBeforeLaterOnes(t *testing.T) {
 		}
 	})
 }
+
+func TestLoginsAreRefusedAtOnceWhileAnOperatorMustDecide(t *testing.T) {
+	q := newHoldQueue(10, 200, func() float64 { return 0 })
+	q.hold(pgwire.NoWriter)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := q.wait(context.Background(), &waiter{budget: time.Hour})
+		ended <- err
+	}()
+	for q.held() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	q.refuse(pgwire.Promoting)
+	refused := func(err error) {
+		t.Helper()
+		var e *noWriterError
+		if !errors.As(err, &e) || e.reason != pgwire.Promoting {
+			t.Fatalf("got %v, want a refusal for %s", err, pgwire.Promoting)
+		}
+	}
+	refused(<-ended)
+	_, err := q.wait(context.Background(), &waiter{budget: time.Hour})
+	refused(err)
+	q.hold(pgwire.Promoting)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		_, err := q.wait(ctx, &waiter{budget: time.Hour})
+		ended <- err
+	}()
+	for q.held() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	over := errors.New("the test is over")
+	cancel(over)
+	if err := <-ended; !errors.Is(err, over) {
+		t.Fatalf("after hold: got %v, want the wait to go on until %v", err, over)
+	}
+}

@@ -174,6 +174,14 @@ func (s *Server) Hold(step string) {
 	s.log.Info("logins held", "step", step)
 }
 
+// Refuse refuses logins at once with Promoting, those that wait included, until Hold or Open is called. Sessions of the open epoch go on.
+func (s *Server) Refuse() {
+	s.control.Lock()
+	defer s.control.Unlock()
+	s.hold.refuse(pgwire.Promoting)
+	s.log.Warn("logins refused: an operator must decide")
+}
+
 // Cut ends every path of the epochs up to and including epoch, for good. When it returns not one byte is being, or will be, sent to a backend that
 // was opened under such an epoch, and nothing that such a backend said will reach a client. Clients are detached first, then the backends are
 // closed with a reset. Each session ends with an error of its own: CommitInDoubt where a commit was unanswered, else why. It returns the number

@@ -43,6 +43,9 @@ func (r *router) Open(epoch uint64, node, address string) {
 // Hold keeps new logins waiting.
 func (r *router) Hold(why decision.HoldReason) { r.server.Hold(string(why)) }
 
+// Refuse refuses logins at once.
+func (r *router) Refuse(decision.HoldReason) { r.server.Refuse() }
+
 // cutReasons are the engine's words in the words of the wire.
 var cutReasons = map[decision.CutReason]pgwire.Reason{
 	decision.CutWriterLost:  pgwire.WriterLost,

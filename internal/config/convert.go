@@ -51,6 +51,7 @@ func (f *File) Decision() decision.Config {
 		StableFor: f.Failover.StableFor.Std(), MaxLagBytes: uint64(f.Failover.MaxLag.Bytes()),
 		RequireLossless: f.Failover.RequireLossless, RequireFence: f.Failover.RequireFence,
 		AntiFlap: f.Failover.AntiFlap.Std(), PrimaryStartTimeout: f.Failover.PrimaryStartTimeout.Std(),
+		PromoteTimeout: f.Failover.PromoteTimeout.Std(), FenceHook: f.Hooks.Fence != "",
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -205,6 +206,13 @@ func (l *EventLog) Since(since uint64, limit int) []Event {
 	}
 	rest := l.events[i:]
 	return append([]Event(nil), rest[:min(limit, len(rest))]...)
+}
+
+// Has says whether an event of the kind is kept for the epoch.
+func (l *EventLog) Has(kind string, epoch uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.events, func(ev Event) bool { return ev.Kind == kind && ev.Epoch != nil && *ev.Epoch == epoch })
 }
 
 // Changed returns a channel that is closed when the next event is appended.

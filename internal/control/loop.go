@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,8 @@ type Router interface {
 	Hold(why decision.HoldReason)
 	// Cut closes every path of every epoch up to epoch. When it returns not one byte reaches such a backend any more.
 	Cut(epoch uint64, why decision.CutReason) CutReport
+	// Refuse refuses new logins, and those that are held, at once.
+	Refuse(why decision.HoldReason)
 	// DataPlane says what only the forwarding paths know of the epoch that is not yet cut. It must not block.
 	DataPlane() DataPlane
 }
@@ -48,16 +51,33 @@ type Prober interface {
 	Pace(interval time.Duration)
 }
 
+// Operator does to nodes what the engine asks for. Every call blocks, ends when ctx does, and may be made beside others; the loop makes them
+// on goroutines of its own.
+type Operator interface {
+	// Fence keeps the old writer from accepting writes and says in words what was done.
+	Fence(ctx context.Context, a decision.Fence) (detail string, err error)
+	// Promote sends pg_promote(false), once.
+	Promote(ctx context.Context, node string) error
+	// Verify proves that a promoted node can commit.
+	Verify(ctx context.Context, a decision.Verify) error
+	// RestoreSync sets synchronous_standby_names on a writer.
+	RestoreSync(ctx context.Context, node, names string) error
+	// Checkpoint makes a checkpoint.
+	Checkpoint(ctx context.Context, node string) error
+}
+
 // Config is what a Loop needs.
 type Config struct {
-	Engine  decision.Config
-	Store   *Store
-	Events  *EventLog
-	Router  Router
-	Prober  Prober
-	Clock   *Clock
-	Log     *slog.Logger
-	Metrics *metrics.Control
+	Engine decision.Config
+	Store  *Store
+	Events *EventLog
+	Router Router
+	Prober Prober
+	// Operator is needed unless the mode is, and stays, observe.
+	Operator Operator
+	Clock    *Clock
+	Log      *slog.Logger
+	Metrics  *metrics.Control
 	// Record and LastKnown are those that OpenStore returned.
 	Record    decision.Record
 	LastKnown decision.Opt[decision.LastKnown]
@@ -73,6 +93,13 @@ type Loop struct {
 	// done is closed when Run has returned: nobody reads the inbox any more.
 	done chan struct{}
 	view atomic.Pointer[View]
+
+	// errands are the calls of the Operator that are under way; they end with life.
+	errands sync.WaitGroup
+	life    context.Context
+	// replies are the commands whose Answer is awaited, by number.
+	replies     map[uint64]*Reply
+	lastCommand uint64
 
 	lastChange  decision.Opt[decision.Change]
 	eventsLate  bool
@@ -90,8 +117,12 @@ func New(cfg Config) (*Loop, error) {
 	if err := cfg.Engine.Validate(); err != nil {
 		return nil, fmt.Errorf("check engine configuration: %w", err)
 	}
-	l := &Loop{cfg: cfg, inbox: make(chan func(), 64), done: make(chan struct{})}
-	l.engine = decision.New(cfg.Engine, cfg.Record, cfg.LastKnown)
+	l := &Loop{cfg: cfg, inbox: make(chan func(), 64), done: make(chan struct{}), replies: map[uint64]*Reply{}}
+	rec := cfg.Record
+	if rec.Promotion.Known {
+		rec.Promotion.V.Noted = cfg.Events.Has(string(decision.NotePromotionRequested), rec.Promotion.V.Epoch)
+	}
+	l.engine = decision.New(cfg.Engine, rec, cfg.LastKnown)
 	l.lastChange = l.engine.Status().LastChange
 	l.publish()
 	return l, nil
@@ -99,6 +130,10 @@ func New(cfg Config) (*Loop, error) {
 
 // Run drives the engine until ctx ends. It holds logins until the engine opens a writer, and leaves the data plane as it is when it returns.
 func (l *Loop) Run(ctx context.Context) error {
+	life, end := context.WithCancel(ctx)
+	l.life = life
+	defer l.errands.Wait()
+	defer end()
 	defer close(l.done)
 	l.cfg.Router.Hold(decision.HoldNoWriter)
 	l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
@@ -140,6 +175,30 @@ func (l *Loop) WhatIf(ctx context.Context, q decision.Question) (decision.Decisi
 	var d decision.Decision
 	err := l.ask(ctx, func() { d = l.engine.Decide(q) })
 	return d, err
+}
+
+// Reply is what became of a command, with the decision as it stands after it.
+type Reply struct {
+	// Refusal is known when the command changed nothing.
+	Refusal  decision.Opt[decision.Refusal]
+	Message  string
+	Decision decision.Decision
+}
+
+// Command hands an operator's command to the engine and returns its answer. What was accepted goes on after the return.
+func (l *Loop) Command(ctx context.Context, c decision.Command) (Reply, error) {
+	var r Reply
+	err := l.ask(ctx, func() {
+		l.lastCommand++
+		l.replies[l.lastCommand] = &r
+		l.step(decision.Commanded{At: l.now(), CommandID: l.lastCommand, Command: c})
+		delete(l.replies, l.lastCommand)
+		r.Decision = l.View().Decision
+	})
+	if err != nil {
+		return Reply{}, err
+	}
+	return r, nil
 }
 
 // View returns the picture after the last event. It never blocks.

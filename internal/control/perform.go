@@ -21,7 +21,11 @@ func (l *Loop) perform(a decision.Action) (decision.Outcome, bool) {
 	case decision.Note:
 		l.note(a)
 	case decision.Hold:
-		l.cfg.Router.Hold(a.Why)
+		if a.Refuse {
+			l.cfg.Router.Refuse(a.Why)
+		} else {
+			l.cfg.Router.Hold(a.Why)
+		}
 	case decision.Open:
 		l.cfg.Router.Open(a.Epoch, a.Node, a.Address)
 	case decision.Cut:
@@ -30,6 +34,12 @@ func (l *Loop) perform(a decision.Action) (decision.Outcome, bool) {
 		l.cfg.Prober.Pace(a.Interval)
 	case decision.ProbeNow:
 		l.cfg.Prober.Kick(a.Node)
+	case decision.Answer:
+		if r := l.replies[a.CommandID]; r != nil {
+			r.Refusal, r.Message = a.Refusal, a.Message
+		}
+	default:
+		return l.operate(a)
 	}
 	return decision.Outcome{}, false
 }
