@@ -236,6 +236,11 @@ type Observation struct {
 	// Senders is known when pg_stat_replication could be read with values.
 	Senders Opt[[]Sender] `json:"senders"`
 
+	// Rivals are the instances of other pgtether processes that watch this node, as their sessions name them; empty when there is none.
+	Rivals Opt[[]string] `json:"rivals"`
+	// AdvisoryLock is true while this pgtether holds the advisory lock of a primary that it keeps a connection to, false while another one does.
+	AdvisoryLock Opt[bool] `json:"advisory_lock"`
+
 	Settings Settings `json:"settings"`
 }
 

@@ -73,6 +73,8 @@ type facts struct {
 	observation decision.Observation
 	// started is when the postmaster started, by the node's clock: it changes at every restart.
 	started decision.Opt[string]
+	// lock is whether this session got the advisory lock; unknown where it did not ask.
+	lock decision.Opt[bool]
 }
 
 // readFacts reads the answers to statements(). It fails when not even the node's role was told.
@@ -109,6 +111,8 @@ func readFacts(answers []answer) (facts, error) {
 	o.ServerID = serverID(f.started, settings)
 	o.Receiver = readReceiver(answers[askReceiver])
 	o.Senders = readSenders(answers[askSenders])
+	o.Rivals = readRivals(answers[askRivals])
+	f.lock = boolean(single(answers[askLock]), "held")
 	readPrivileges(&o.Settings, single(answers[askPrivileges]), settings)
 	return f, nil
 }
@@ -236,6 +240,17 @@ func readSenders(a answer) decision.Opt[[]decision.Sender] {
 		})
 	}
 	return decision.Some(senders)
+}
+
+func readRivals(a answer) decision.Opt[[]string] {
+	if a.err != nil {
+		return decision.Opt[[]string]{}
+	}
+	rivals := make([]string, 0, len(a.rows))
+	for _, r := range a.rows {
+		rivals = append(rivals, printable(r["instance"]))
+	}
+	return decision.Some(rivals)
 }
 
 func readPrivileges(s *decision.Settings, r row, settings row) {
