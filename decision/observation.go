@@ -231,6 +231,8 @@ type Observation struct {
 	ReplayLag Opt[time.Duration] `json:"replay_lag"`
 	// ReplayPaused is "not paused", "pause requested" or "paused".
 	ReplayPaused Opt[string] `json:"replay_paused"`
+	// ReplayWaits is what the standby's startup process waits for (pg_stat_activity.wait_event); empty while it works.
+	ReplayWaits Opt[string] `json:"replay_waits"`
 	// Receiver is known when pg_stat_wal_receiver could be read with values.
 	Receiver Opt[Receiver] `json:"receiver"`
 	// Senders is known when pg_stat_replication could be read with values.

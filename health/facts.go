@@ -110,6 +110,7 @@ func readFacts(answers []answer) (facts, error) {
 	o.Settings = settingsOf(settings)
 	o.ServerID = serverID(f.started, settings)
 	o.Receiver = readReceiver(answers[askReceiver])
+	o.ReplayWaits = readReplayWaits(answers[askStartup])
 	o.Senders = readSenders(answers[askSenders])
 	o.Rivals = readRivals(answers[askRivals])
 	f.lock = boolean(single(answers[askLock]), "held")
@@ -219,6 +220,17 @@ func readReceiver(a answer) decision.Opt[decision.Receiver] {
 		SenderHost: printable(r["sender_host"]), SenderPort: number(r, "sender_port").V,
 		SlotName: printable(r["slot_name"]),
 	})
+}
+
+// readReplayWaits: a row without backend_start means that the role may not see the process. It has no wait_event while it works.
+func readReplayWaits(a answer) decision.Opt[string] {
+	if a.err != nil || len(a.rows) != 1 {
+		return decision.Opt[string]{}
+	}
+	if _, ok := text(a.rows[0], "backend_start").Get(); !ok {
+		return decision.Opt[string]{}
+	}
+	return decision.Some(printable(a.rows[0]["wait_event"]))
 }
 
 // readSenders: one row without a state means that the role may not see them, so the whole list is unknown.

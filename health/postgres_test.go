@@ -174,6 +174,9 @@ func TestProbeOfAPair(t *testing.T) {
 			t.Errorf("replayed %s of %s", replayed, received)
 		}
 		same(t, "replay paused", known(t, "replay paused", o.ReplayPaused), "not paused")
+		same(t, "replay waits", known(t, "replay waits", probeUntil(ctx, t, pb, tb, "replay to wait", func(o decision.Observation) bool {
+			return o.ReplayWaits.V != ""
+		}).ReplayWaits), "RecoveryWalStream")
 		if o.CurrentLSN.Known || o.FlushLSN.Known {
 			t.Errorf("a standby has a primary's positions: %+v", o)
 		}

@@ -16,6 +16,7 @@ const (
 	askPrivileges
 	askRivals
 	askLock
+	askStartup
 	statementCount
 )
 
@@ -64,6 +65,9 @@ func settingsStatement(names []string) string {
 // receiverStatement: without pg_monitor every column but pid is NULL.
 var receiverStatement = "SELECT pid, status, received_tli, latest_end_lsn, sender_host, sender_port, slot_name, " +
 	micros("clock_timestamp() - last_msg_receipt_time", "message_age") + " FROM pg_stat_wal_receiver"
+
+// startupStatement: a primary has no such process. Without pg_monitor the columns are NULL; while the process works there is no event.
+const startupStatement = "SELECT pid, backend_start, wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"
 
 // sendersStatement leaves out the replication connections of the probes. Without pg_monitor the state is NULL.
 var sendersStatement = "SELECT application_name, host(client_addr) AS client_addr, state, sync_state, sent_lsn, write_lsn, flush_lsn, replay_lsn, " +
@@ -125,6 +129,7 @@ func statements(major int) []string {
 	all[askReceiver] = receiverStatement
 	all[askSenders] = sendersStatement
 	all[askPrivileges] = privilegesStatement(major)
+	all[askStartup] = startupStatement
 	all[askRivals] = rivalsStatement
 	all[askLock] = noLockStatement
 	return all
