@@ -28,6 +28,7 @@ var reaches = map[string][]string{
 	"auth.scram":    {"proxy"}, "auth.verifier_file": {"serve"}, "auth.verifier_lookup": {"serve"},
 	"limits.max_clients": {"proxy"}, "limits.per_user": {"proxy"}, "limits.per_database": {"proxy"}, "limits.per_address": {"proxy"},
 	"limits.startup_timeout": {"proxy"}, "limits.logins_under_way": {"proxy"}, "limits.tls_handshakes": {"proxy"},
+	"hooks.fence": {"serve"}, "hooks.on_event": {"serve"}, "hooks.timeout": {"serve"},
 	"log.format": {"serve"}, "log.level": {"serve"},
 }
 

@@ -19,7 +19,6 @@ const (
 	noPromotion  = "pgtether does not promote"
 	noReadPath   = "there is no listener that leads to standbys"
 	noSeveral    = "several proxies cannot share their state"
-	noHooks      = "no hook is run"
 	noMoves      = "sessions are not moved to a new writer, they end"
 	noDurability = "synchronous_commit is forwarded as the application sets it"
 )
@@ -38,9 +37,6 @@ var unbuiltKeys = map[string]unbuilt{
 	"continuity.mode":           {missing: noMoves},
 	"continuity.moves_at_once":  {missing: noMoves},
 	"durability.floor":          {missing: noDurability},
-	"hooks.fence":               {missing: noHooks},
-	"hooks.on_event":            {missing: noHooks},
-	"hooks.timeout":             {missing: noHooks},
 	"etcd.endpoints":            {missing: noSeveral},
 	"etcd.prefix":               {missing: noSeveral},
 }
