@@ -13,9 +13,14 @@ func (t *Tracker) InDoubt() bool {
 	return server&statusMask == statusIdle && settled < t.inside.Load() && settled >= t.begun.Load()
 }
 
-// parsed takes note of what a Parse prepares.
-func (c *clientSide) parsed() {
-	e := c.text.effect()
+// parsed takes note of what a Parse prepares. What would outlive a transaction marks the session at once.
+func (t *Tracker) parsed() {
+	c := &t.client
+	m := c.asks.mark()
+	if m == markSession {
+		t.relaxes(m)
+	}
+	e := statement{effect: c.text.effect(), relaxes: m == markLocal}
 	switch {
 	case !c.named && (c.unsynced || c.skippable): // may be skipped
 		c.unnamed = c.unnamed.or(e)
@@ -23,7 +28,7 @@ func (c *clientSide) parsed() {
 		c.unnamed = e
 	case c.names != nil:
 		c.names.parsed(c.name, c.requests+1, e)
-	case e != effectOther && e != effectNone:
+	case e.isEnd() || e.relaxes:
 		c.names = &namedEnds{}
 		c.names.parsed(c.name, c.requests+1, e)
 	}
@@ -39,19 +44,19 @@ func (t *Tracker) bound() {
 	}
 	if !c.portalNamed {
 		c.portal = e
-	} else if e != effectNone {
-		c.portals = c.portals.or(e).or(effectOther)
+	} else if e.effect != effectNone {
+		c.portals = c.portals.or(e).or(statement{effect: effectOther})
 	}
 }
 
-// executed is the effect of an Execute that has been read.
-func (c *clientSide) executed() effect {
+// executed is what an Execute that has been read runs.
+func (c *clientSide) executed() statement {
 	e := c.portal
 	if c.named {
 		e = c.portals
 	}
-	if e == effectNone { // nothing known: SQL can declare portals too
-		return effectOther
+	if e.effect == effectNone { // nothing known: SQL can declare portals too
+		e.effect = effectOther
 	}
 	return e
 }
