@@ -24,7 +24,7 @@ type clientSide struct {
 	last    lastMessage
 	copyEnd bool // CopyDone or CopyFail came after it
 
-	unnamed statement // the unnamed one
+	unnamed unnamedStatement
 	portal  statement // of the unnamed portal
 	portals statement // of the named portals, whichever it is
 

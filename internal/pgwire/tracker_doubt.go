@@ -22,10 +22,10 @@ func (t *Tracker) parsed() {
 	}
 	e := statement{effect: c.text.effect(), relaxes: m == markLocal}
 	switch {
-	case !c.named && (c.unsynced || c.skippable): // may be skipped
-		c.unnamed = c.unnamed.or(e)
+	case !c.named && (c.unsynced || c.skippable):
+		c.unnamed.mayBe(e, c.requests+1)
 	case !c.named: // never skipped, and the old statement goes even if the new one is wrong (exec_parse_message)
-		c.unnamed = e
+		c.unnamed = unnamedStatement{last: e}
 	case c.names != nil:
 		c.names.parsed(c.name, c.requests+1, e)
 	case e.isEnd() || e.relaxes:
@@ -37,10 +37,12 @@ func (t *Tracker) parsed() {
 // bound takes note of what a portal will execute.
 func (t *Tracker) bound() {
 	c := &t.client
-	e := c.unnamed
+	settled, failed := t.serverWord.Load()>>serverFlagBits, t.failed.Load()
+	var e statement
 	if c.named {
-		settled := t.serverWord.Load() >> serverFlagBits
-		e = c.names.lookup(c.name, c.requests+1, settled, t.failed.Load())
+		e = c.names.lookup(c.name, c.requests+1, settled, failed)
+	} else {
+		e = c.unnamed.lookup(c.requests+1, settled, failed)
 	}
 	if !c.portalNamed {
 		c.portal = e

@@ -95,6 +95,36 @@ func (e effect) or(other effect) effect {
 	}
 }
 
+// unnamedStatement is what the unnamed statement may be.
+type unnamedStatement struct {
+	last, older statement
+	parse       uint64 // place of the request that the last Parse belongs to, if the server may have skipped that: then it is older
+}
+
+// mayBe notes a Parse that is skipped if something before it fails.
+func (u *unnamedStatement) mayBe(e statement, request uint64) {
+	if u.parse == 0 {
+		u.older = u.last
+	} else {
+		u.older = u.older.or(u.last)
+	}
+	u.last, u.parse = e, request
+}
+
+// lookup is that of namedEnds.
+func (u *unnamedStatement) lookup(request, settled, failed uint64) statement {
+	switch {
+	case u.parse == 0 || u.parse == request: // where the Parse is skipped, what is behind it in the same request is too
+		return u.last
+	case u.parse > settled:
+		return u.last.or(u.older)
+	case failed >= u.parse:
+		u.last = u.last.or(u.older)
+	}
+	u.parse = 0
+	return u.last
+}
+
 // The hash is FNV-1a, 64 bits. Two names of one session that collide could at worst hide a doubt from the client that chose them.
 const (
 	hashSeed  = 14695981039346656037
