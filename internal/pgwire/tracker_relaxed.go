@@ -11,7 +11,8 @@ import "math"
 // While a mark holds, each of these counts as one relaxed commit, before its last byte is relayed: the CommandComplete of
 // COMMIT, END, PREPARE TRANSACTION or PREPARE, inside a block or not; and outside a block any other answer that a statement has run, but for
 // BEGIN, ROLLBACK, SET, RESET and SHOW. Of INSERT, UPDATE, DELETE, MERGE and SELECT, of portals suspended and of function calls that share
-// one ReadyForQuery without another answer between them, which share a transaction, only the first counts.
+// one ReadyForQuery without another answer between them, which share a transaction, only the first counts. Where the first of them were
+// answered before the mark held, what follows them counts: SET, RESET, SHOW, an empty statement, or the ReadyForQuery with status 'I'.
 //
 // So the count is never lower than the number of relaxed commits that the client may have been told of, one for each statement that
 // commits: a procedure that commits several times counts as one. It may be higher: a transaction that has written nothing counts, so does one
@@ -76,7 +77,7 @@ func (s *serverSide) readTag(b []byte) {
 func (t *Tracker) completed() {
 	s := &t.server
 	if s.tagging == tagUnread {
-		s.inBlock = false // it may have ended the block
+		s.inBlock, s.missed = false, true // it may have ended the block
 		return
 	}
 	s.tagging = tagUnread
@@ -84,35 +85,49 @@ func (t *Tracker) completed() {
 	case wordBegin, wordStart:
 		s.inBlock = true
 	case wordRollback:
-		s.inBlock = false
+		s.inBlock, s.missed = false, false
 	case wordSet, wordReset, wordShow:
+		t.commitsMissed()
 	case wordCommit, wordPrepare:
 		s.relaxed++
-		s.inBlock, s.counted = false, false
+		s.inBlock, s.counted, s.missed = false, false, false
 	case wordInsert, wordUpdate, wordDelete, wordMerge, wordSelect:
 		t.ran()
 	default:
 		if !s.inBlock {
 			s.relaxed++
-			s.counted = false // it may have been a transaction of its own
+			s.counted, s.missed = false, false // it may have been a transaction of its own
 		}
 	}
 }
 
 // ran accounts an answer that says that a statement ran, which commits with what shares its ReadyForQuery if it is outside a block.
 func (t *Tracker) ran() {
-	if s := &t.server; !s.inBlock && !s.counted && t.isRelaxed() {
+	switch s := &t.server; {
+	case !t.isRelaxed():
+		s.missed = true
+	case !s.inBlock && !s.counted:
 		s.relaxed++
-		s.counted = true
+		s.counted, s.missed = true, false
+	}
+}
+
+// commitsMissed accounts an answer that may mean that what was answered before its transaction was marked, with a Flush between the two, is
+// committed.
+func (t *Tracker) commitsMissed() {
+	if s := &t.server; s.missed && !s.inBlock {
+		t.ran()
 	}
 }
 
 // rested accounts a ReadyForQuery for the count of relaxed commits.
-func (s *serverSide) rested() {
-	s.inBlock, s.counted = s.status >= statusInBlock, false
+func (t *Tracker) rested() {
+	s := &t.server
 	if s.status == statusIdle {
+		t.commitsMissed()
 		s.over = s.settled
 	}
+	s.inBlock, s.counted, s.missed = s.status >= statusInBlock, false, false
 }
 
 // untracked accounts bytes that are relayed though the streams make no sense any more: whatever is unanswered, and then each piece of what the

@@ -176,6 +176,18 @@ var relaxedScripts = map[string]string{
 		> P /` + off + ` | B / | E | P /INSERT | B / | E | S
 		< 1 2 C:SET 1 2 C:INSERT_0_1 ZI
 		# 1`,
+	"a mark behind an answer that shares its transaction": `
+		> P /INSERT | B / | E | H
+		< 1 2 C:INSERT_0_1
+		> P /` + off + ` | B / | E | S
+		< 1 2
+		# 0
+		< C:SET
+		# 1
+		< ZI
+		> Q INSERT
+		< C:INSERT_0_1 ZI
+		# 0`,
 	"COPY": `
 		> Q SET synchronous_commit = off | Q COPY t FROM STDIN
 		< C:SET ZI G

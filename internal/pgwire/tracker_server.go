@@ -23,6 +23,7 @@ type serverSide struct {
 	tagging tagging
 	inBlock bool // the next statement certainly finds a block open
 	counted bool // what shares the next ReadyForQuery has been counted
+	missed  bool // something that shares it was answered before a mark held
 }
 
 // current is the place of the request that the server is at work on.
@@ -137,13 +138,16 @@ func (t *Tracker) serverMessage() error {
 		s.settled = max(s.settled, t.unsure.Load()) // what is unsure is not answered like this: it was swallowed
 	}
 	switch s.frame.typ {
-	case 's': // as below
+	case '1', '2', '3', 'n', 'T': // the answers to Parse, Bind, Close, Describe (either)
+		s.replies++
+	case 's': // to Execute: suspended
 		s.replies++
 		t.ran()
+	case 'I': // empty
+		s.replies++
+		t.commitsMissed()
 	case 'V':
 		t.ran()
-	case '1', '2', '3', 'n', 'T', 'I': // the answers to Parse, Bind, Close, Describe (either), Execute (empty)
-		s.replies++
 	case 'C':
 		s.replies++
 		t.completed()
@@ -197,7 +201,7 @@ func (t *Tracker) ready() error {
 	}
 	s.status, s.replies, s.answered = status, 0, 0
 	s.answering, s.failed, s.copyIn, s.copyFail = false, false, false, false
-	s.rested()
+	t.rested()
 	return nil
 }
 
