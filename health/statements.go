@@ -58,8 +58,10 @@ var settingNames = []string{
 	"wal_receiver_timeout", "recovery_min_apply_delay", "data_directory", "port", "allow_alter_system",
 }
 
+// settingsStatement leaves out a synchronous_commit that the probe's own role or database has: what the server asks of others is not known then.
 func settingsStatement(names []string) string {
-	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "')"
+	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "') AND (name <> 'synchronous_commit' " +
+		"OR source IN ('default', 'environment variable', 'configuration file', 'command line', 'global'))"
 }
 
 // receiverStatement: without pg_monitor every column but pid is NULL.
@@ -79,7 +81,9 @@ var sendersStatement = "SELECT application_name, host(client_addr) AS client_add
 // maxSenders is far above any sensible max_wal_senders.
 const maxSenders = 200
 
-// relaxed matches a role's or database's own setting under which a commit does not wait for its flush (or for the standby).
+// relaxed matches a setting of a role, a database, a role in a database or all roles under which a commit does not wait for its flush, or not for the
+// synchronous standby. With remote_write it waits for both: what a crash of the server takes, the standby has received. The server accepts no
+// other spellings (guc_tables.c, synchronous_commit_options), and keeps the value as it was written.
 const relaxed = "^synchronous_commit=(off|false|no|0|local)$"
 
 // privilegesStatement asks what the role may do, and whose commits ask for less.
