@@ -89,8 +89,9 @@ func newDaemon(path string, file *config.File, log *slog.Logger, level *slog.Lev
 		return nil, fmt.Errorf("set up the data plane: %w", err)
 	}
 	d.router.server = d.server
+	operator := &operator{probes: d.probes, hooks: d.hooks, cluster: file.Cluster.Name}
 	d.loop, err = control.New(control.Config{
-		Engine: file.Decision(), Store: d.store, Events: d.events, Router: d.router, Prober: d.probes, Clock: clock, Log: log,
+		Engine: file.Decision(), Store: d.store, Events: d.events, Router: d.router, Prober: d.probes, Operator: operator, Clock: clock, Log: log,
 		Metrics: set.Control, Record: rec, LastKnown: last,
 	})
 	if err != nil {
@@ -128,7 +129,7 @@ func labels(file *config.File) metrics.Labels {
 	for _, s := range decision.States() {
 		l.States = append(l.States, s.String())
 	}
-	for _, s := range []decision.Step{decision.Cutting, decision.Adopting, decision.Opening} {
+	for _, s := range decision.Steps() {
 		l.Steps = append(l.Steps, s.String())
 	}
 	for _, r := range pgwire.Reasons() {
