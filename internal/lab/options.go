@@ -46,6 +46,8 @@ type Options struct {
 
 	// Single starts region-a alone.
 	Single bool
+	// External starts no server: a cluster manager that is not ours, Patroni for instance, runs them in the lab's directory. See Spawn.
+	External bool
 	// Synchronous makes region-a wait for region-b at every commit. Each node's synchronous_standby_names names the other
 	// one, as configuration management usually leaves it: a promoted standby then hangs its commits until that is changed.
 	Synchronous bool
@@ -114,6 +116,9 @@ func (o Options) validate() error {
 		if o.Synchronous {
 			errs = append(errs, errors.New("synchronous replication needs a standby: Single and Synchronous exclude each other"))
 		}
+	}
+	if o.External && (o.Single || o.Synchronous || o.Archive || o.TLS != TLSOff) {
+		errs = append(errs, errors.New("External: the servers are not the lab's, and Single, Synchronous, Archive and TLS are not its to choose"))
 	}
 	if o.MaxConnections < 10 {
 		errs = append(errs, fmt.Errorf("max_connections %d: the lab itself needs some, want at least 10", o.MaxConnections))
