@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgtether/pgtether/test/rig"
 )
 
 const (
@@ -18,11 +20,11 @@ const (
 	loginPatience = 90 * time.Second
 )
 
-// write is one row that the load sent: which server on which timeline took it, as the row itself says.
+// write is one row that the load sent: which server on which timeline took it, and where its WAL was then, as the row itself says.
 type write struct {
 	id           int64
 	begun, ended time.Time
-	by           string
+	by, at       string
 }
 
 // failure is one error that a client saw.
@@ -52,7 +54,8 @@ func (w *world) startLoad() {
 	defer closeConn(c)
 	// Every row carries the server and the timeline that accepted it. The name of a WAL file begins with the timeline.
 	_, err = c.Exec(w.ctx, `CREATE TABLE written (id bigint PRIMARY KEY, by text NOT NULL DEFAULT
-		left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || ' on ' || current_setting('port'))`)
+		left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || ' on ' || current_setting('port'),
+		at pg_lsn NOT NULL DEFAULT pg_current_wal_insert_lsn())`)
 	w.must(err)
 	ctx, cancel := context.WithCancel(w.ctx)
 	var all sync.WaitGroup
@@ -107,7 +110,7 @@ func (l *load) write(ctx context.Context, c *pgx.Conn, id int64) {
 	defer cancel()
 	tx, err := c.Begin(txCtx)
 	if err == nil {
-		err = tx.QueryRow(txCtx, "INSERT INTO written (id) VALUES ($1) RETURNING by", id).Scan(&r.by)
+		err = tx.QueryRow(txCtx, "INSERT INTO written (id) VALUES ($1) RETURNING by, at::text", id).Scan(&r.by, &r.at)
 	}
 	if err != nil {
 		l.fail(ctx, "transaction", err)
@@ -159,8 +162,9 @@ func (w *world) awaitWrites(t time.Time) {
 }
 
 // balance ends the load and holds what the clients were told against the rows of the writer: every acknowledged row is there, as accepted
-// by who the client was told; no timeline took a row after a later one had; every client saw only errors that its pool evicts on.
-func (w *world) balance(writer node) {
+// by whom the client was told; no timeline took a row after a later one had; every client saw only errors that its pool evicts on. Rows may
+// be missing only within the loss that pgtether gave the change.
+func (w *world) balance(writer node, change *rig.Change) {
 	w.Helper()
 	w.load.stop()
 	there := w.rows(writer)
@@ -168,13 +172,45 @@ func (w *world) balance(writer node) {
 	if len(l.acked) == 0 {
 		w.Error("no row was acknowledged, so nothing was shown")
 	}
+	lost := 0
 	for _, r := range l.acked {
-		if by, ok := there[r.id]; !ok || by != r.by {
-			w.Errorf("row %d was acknowledged %q at %s and is there as %q", r.id, r.by, r.ended.Format(time.StampMilli), by)
+		by, ok := there[r.id]
+		switch {
+		case ok && by != r.by:
+			w.Errorf("row %d was acknowledged by %q and is there as accepted by %q", r.id, r.by, by)
+		case !ok && !within(r, change):
+			w.Errorf("row %d was acknowledged by %q at %s (%s) and is missing; the change that was told is %+v", r.id, r.by, r.at,
+				r.ended.Format(time.StampMilli), change)
+		case !ok:
+			lost++
 		}
 	}
-	w.oneWriter()
-	for _, f := range l.failures {
+	for _, contradiction := range rivals(l.acked) {
+		w.Error(contradiction)
+	}
+	w.errorsAreFit()
+	w.Logf("%d rows acknowledged, of which %d lost as told; %d errors; %d logins of which the longest took %s", len(l.acked), lost,
+		len(l.failures), len(l.logins), slices.Max(l.logins).Round(time.Millisecond))
+}
+
+// within tells whether a row lies in the loss that was told.
+func within(r write, change *rig.Change) bool {
+	return change != nil && change.Lossless == "bounded" && change.LossTo != nil && position(r.at) < position(*change.LossTo)
+}
+
+// position is an LSN as a number; 0 for what is none.
+func position(lsn string) uint64 {
+	var high, low uint64
+	if n, err := fmt.Sscanf(lsn, "%X/%X", &high, &low); n != 2 || err != nil {
+		return 0
+	}
+	return high<<32 | low
+}
+
+// errorsAreFit fails on an error that a pool would not evict the connection for, and on a login that was refused.
+func (w *world) errorsAreFit() {
+	w.Helper()
+	for _, f := range w.load.failures {
 		code := sqlState(f.err)
 		// A login whose server died between its question for the password and its answer cannot be begun anew: the client tries again.
 		midLogin := f.during == "login" && code == "57P03" && strings.Contains(f.err.Error(), "did not prove to be the writer")
@@ -183,31 +219,29 @@ func (w *world) balance(writer node) {
 			w.Errorf("a client's %s failed at %s with %s: %v", f.during, f.at.Format(time.StampMilli), code, f.err)
 		}
 	}
-	w.Logf("%d rows acknowledged, %d errors, %d logins of which the longest took %s", len(l.acked), len(l.failures), len(l.logins),
-		slices.Max(l.logins).Round(time.Millisecond))
 }
 
-// oneWriter compares every pair of servers that took rows: on one timeline there is only one, and none takes a row that began after one of
-// a later timeline was acknowledged.
-func (w *world) oneWriter() {
-	w.Helper()
+// rivals compares every pair of servers that took rows: on one timeline there is only one, and none takes a row that began after one of a
+// later timeline was acknowledged. It returns what contradicts that.
+func rivals(acked []write) (out []string) {
 	first := map[string]time.Time{}
-	for _, r := range w.load.acked {
+	for _, r := range acked {
 		if t, ok := first[r.by]; !ok || r.ended.Before(t) {
 			first[r.by] = r.ended
 		}
 	}
-	for _, r := range w.load.acked {
+	for _, r := range acked {
 		for other, since := range first {
 			mine, theirs := r.by[:8], other[:8]
 			if mine == theirs && r.by != other {
-				w.Errorf("row %d was accepted by %q, though %q took rows too", r.id, r.by, other)
+				out = append(out, fmt.Sprintf("row %d was accepted by %q, though %q took rows too", r.id, r.by, other))
 			}
 			if mine < theirs && r.begun.After(since) {
-				w.Errorf("row %d was accepted by %q %s after %q had taken over", r.id, r.by, r.begun.Sub(since), other)
+				out = append(out, fmt.Sprintf("row %d was accepted by %q %s after %q had taken over", r.id, r.by, r.begun.Sub(since), other))
 			}
 		}
 	}
+	return out
 }
 
 // rows reads what a server holds, past the proxy.

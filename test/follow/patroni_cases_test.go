@@ -3,6 +3,7 @@ package follow
 import (
 	"fmt"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func TestASwitchoverByPatroniIsFollowedAndTheOldLeaderComesBackAsAStandby(t *tes
 	if err := p.a.is("replica"); err != nil {
 		t.Errorf("pgtether calls the old leader ready, Patroni does not: %v", err)
 	}
-	p.balance(p.b.node)
+	p.balance(p.b.node, nil)
 	p.neverPromoted()
 }
 
@@ -63,7 +64,7 @@ func TestAFailoverByPatroniIsFollowedAndTheOldLeaderComesBackAsAStandby(t *testi
 	p.start(p.a)
 	p.awaitState("STANDBY_READY", p.b.node)
 	p.passedThrough(before, "PRIMARY_FAILED", "NEW_PRIMARY", "REJOINING", "STANDBY_READY")
-	p.balance(p.b.node)
+	p.balance(p.b.node, nil)
 	p.neverPromoted()
 }
 
@@ -95,7 +96,30 @@ func TestARestartInPlaceByPatroniIsWaitedForUnderTheSameEpoch(t *testing.T) {
 	if err := p.b.is("replica"); err != nil {
 		t.Errorf("the standby is not what it was: %v", err)
 	}
-	p.balance(p.a.node)
+	p.balance(p.a.node, nil)
+	p.neverPromoted()
+}
+
+func TestALeaderThatPatroniDemotesForWantOfItsStoreIsCutAndTheNextLeaderIsFollowed(t *testing.T) {
+	t.Parallel()
+	p := newPatroniPair(t, false, "[hold]\nlogin = \"60s\"\n")
+	before := p.lastSeq()
+	p.must(p.etcd.Signal(syscall.SIGSTOP))
+	p.await("the leader is demoted, and nobody is the writer", func(s rig.Status) bool {
+		return s.Writes == "held" && s.Nodes[0].Role == "standby" && s.Nodes[1].Role == "standby" && s.Sessions.Held == workers
+	})
+	p.must(p.etcd.Signal(syscall.SIGCONT))
+	s := p.await("there is a writer again", func(s rig.Status) bool { return s.Writes == "open" })
+	next := p.a.node
+	if *s.Writer == p.b.name {
+		next = p.b.node
+	}
+	t.Logf("the next leader is %s", next.name)
+	p.adopted(s, p.a.node, next, 2, "bounded")
+	p.awaitState("STANDBY_READY", next)
+	p.awaitWrites(time.Now())
+	p.cutBeforeOpened(before)
+	p.balance(next, nil)
 	p.neverPromoted()
 }
 

@@ -29,6 +29,7 @@ type member struct {
 type patroniPair struct {
 	*world
 	a, b *member
+	etcd *lab.Process
 }
 
 // patroniConfig has the smallest timers that Patroni's documentation allows.
@@ -82,7 +83,7 @@ func newPatroniPair(t *testing.T, synchronous bool, extra string) *patroniPair {
 	p := &patroniPair{world: w, a: &member{node: w.a}, b: &member{node: w.b}}
 	etcd, peer := w.freePort(), w.freePort()
 	client, peers := fmt.Sprintf("http://127.0.0.1:%d", etcd), fmt.Sprintf("http://127.0.0.1:%d", peer)
-	w.spawn("etcd", w.program("etcd"), "--name", "etcd", "--data-dir", filepath.Join(w.lab.Dir(), "etcd"),
+	p.etcd = w.spawn("etcd", w.program("etcd"), "--name", "etcd", "--data-dir", filepath.Join(w.lab.Dir(), "etcd"),
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "etcd="+peers)
 	w.eventually("etcd answers", func() error { return get(client+"/health", nil) })

@@ -110,6 +110,6 @@ func TestAPromotionByRepmgrIsFollowedAndTheOldPrimaryComesBackAsAStandby(t *test
 	w.repmgr(w.a, "node", "rejoin", "-d", fmt.Sprintf("host=127.0.0.1 port=%d user=repmgr dbname=repmgr", w.b.port), "--force-rewind")
 	w.awaitState("STANDBY_READY", w.b)
 	w.passedThrough(before, "PRIMARY_FAILED", "NEW_PRIMARY", "REJOINING", "STANDBY_READY")
-	w.balance(w.b)
+	w.balance(w.b, s.LastChange)
 	w.neverPromoted()
 }

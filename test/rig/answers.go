@@ -55,6 +55,8 @@ type Change struct {
 	To       string  `json:"to"`
 	Epoch    uint64  `json:"epoch"`
 	Lossless string  `json:"lossless"`
+	// LossTo is the end of what may be lost, an LSN; nil when nothing is or it is not known.
+	LossTo *string `json:"loss_to_lsn"`
 }
 
 // Decision asks the proxy what it would do now.
