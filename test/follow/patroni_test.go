@@ -32,8 +32,8 @@ type patroniPair struct {
 	etcd *lab.Process
 }
 
-// patroniConfig has the smallest timers that Patroni's documentation allows.
-var patroniConfig = template.Must(template.New("patroni.yml").Parse(`scope: {{.Scope}}
+// patroniText has the smallest timers that Patroni's documentation allows.
+const patroniText = `scope: {{.Scope}}
 name: {{.Name}}
 restapi: {listen: '127.0.0.1:{{.RestAPI}}', connect_address: '127.0.0.1:{{.RestAPI}}'}
 etcd3: {host: '127.0.0.1:{{.Etcd}}'}
@@ -74,7 +74,9 @@ postgresql:
   authentication:
     superuser: {username: {{.SuperUser}}, password: {{.SuperPassword}}}
     replication: {username: replicator, password: replicator}
-`))
+`
+
+var patroniConfig = template.Must(template.New("patroni.yml").Parse(patroniText))
 
 // newPatroniPair starts etcd and two Patronis, waits until region-a leads and region-b streams from it, and puts pgtether in front.
 func newPatroniPair(t *testing.T, synchronous bool, extra string) *patroniPair {
