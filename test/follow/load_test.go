@@ -163,8 +163,8 @@ func (w *world) awaitWrites(t time.Time) {
 
 // balance ends the load and holds what the clients were told against the rows of the writer: every acknowledged row is there, as accepted
 // by whom the client was told; no timeline took a row after a later one had; every client saw only errors that its pool evicts on. Rows may
-// be missing only within the loss that pgtether gave the change.
-func (w *world) balance(writer node, change *rig.Change) {
+// be missing only within the loss that pgtether gave the change; it returns how many are.
+func (w *world) balance(writer node, change *rig.Change) (lost int) {
 	w.Helper()
 	w.load.stop()
 	there := w.rows(writer)
@@ -172,7 +172,6 @@ func (w *world) balance(writer node, change *rig.Change) {
 	if len(l.acked) == 0 {
 		w.Error("no row was acknowledged, so nothing was shown")
 	}
-	lost := 0
 	for _, r := range l.acked {
 		by, ok := there[r.id]
 		switch {
@@ -191,6 +190,7 @@ func (w *world) balance(writer node, change *rig.Change) {
 	w.errorsAreFit()
 	w.Logf("%d rows acknowledged, of which %d lost as told; %d errors; %d logins of which the longest took %s", len(l.acked), lost,
 		len(l.failures), len(l.logins), slices.Max(l.logins).Round(time.Millisecond))
+	return lost
 }
 
 // within tells whether a row lies in the loss that was told.
