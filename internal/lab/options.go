@@ -118,7 +118,7 @@ func (o Options) validate() error {
 		}
 	}
 	if o.External && (o.Single || o.Synchronous || o.Archive || o.TLS != TLSOff) {
-		errs = append(errs, errors.New("External: the servers are not the lab's, and Single, Synchronous, Archive and TLS are not its to choose"))
+		errs = append(errs, errors.New("servers that others run are not the lab's to shape: External excludes Single, Synchronous, Archive and TLS"))
 	}
 	if o.MaxConnections < 10 {
 		errs = append(errs, fmt.Errorf("max_connections %d: the lab itself needs some, want at least 10", o.MaxConnections))
