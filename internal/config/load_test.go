@@ -67,7 +67,7 @@ func TestEveryShippedConfigurationLoads(t *testing.T) {
 			if strings.Contains(file, "production") && len(warnings) > 0 {
 				t.Errorf("the configuration for production is warned about:\n%s", texts(warnings))
 			}
-			if len(f.Nodes) != 2 || f.Failover.Mode != "observe" {
+			if len(f.Nodes) != 2 || f.Failover.Mode != "auto" {
 				t.Errorf("loaded %+v", f)
 			}
 		})

@@ -44,6 +44,7 @@ type world struct {
 	dir   string
 	nodes []rig.Node
 	extra string
+	mode  string
 }
 
 // settings that make the tests short; what they shorten is said in each test that depends on it.
@@ -69,7 +70,7 @@ func newPair(t *testing.T, opts lab.Options) *world {
 // start starts a proxy; a second call after stop or Kill starts it again on the same state.
 func (w *world) start() {
 	w.Helper()
-	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Nodes: w.nodes, Extra: w.extra})
+	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Nodes: w.nodes, Mode: w.mode, Extra: w.extra})
 	w.must(err)
 	w.proxy = p
 	w.Cleanup(func() {
