@@ -50,9 +50,16 @@ func TestFaultsThatMustNotLeadToAPromotion(t *testing.T) {
 			r.Blackhole()
 			return func() { w.must(r.Heal()) }
 		}},
+		"F24 the probe may not see the receiver of the standby, which still receives": {relayed: true, criterion: "standby_sees_primary_gone",
+			fault: func(w *world, r *lab.Relay) func() {
+				w.must(w.a.Exec(w.ctx, "postgres", "REVOKE pg_monitor FROM "+w.lab.ProbeUser))
+				w.must(w.b.AwaitCaughtUp(w.ctx, w.a))
+				r.Blackhole()
+				return func() { w.must(r.Heal()) }
+			}},
 		"F07 only the standby cannot see the primary": {opts: lab.Options{RelayReplication: true}, open: true, fault: func(w *world, _ *lab.Relay) func() {
-			w.b.ReplicationRelay().Blackhole()
-			return func() { w.must(w.b.ReplicationRelay().Heal()) }
+			w.a.ReplicationRelay().Blackhole()
+			return func() { w.must(w.a.ReplicationRelay().Heal()) }
 		}},
 		"F12 the primary takes no more connections": {opts: lab.Options{MaxConnections: 20}, open: true, fault: func(w *world, _ *lab.Relay) func() {
 			var held []*pgx.Conn
@@ -69,7 +76,8 @@ func TestFaultsThatMustNotLeadToAPromotion(t *testing.T) {
 				}
 			}
 		}},
-		"F13 the probe may not log in": {open: true, criterion: "automation_on", fault: func(w *world, _ *lab.Relay) func() {
+		// A terminated probe session looks like a server that is going down for a round: logins may wait that long.
+		"F13 the probe may not log in": {criterion: "automation_on", fault: func(w *world, _ *lab.Relay) func() {
 			w.must(w.a.Exec(w.ctx, "postgres", "ALTER ROLE "+w.lab.ProbeUser+" NOLOGIN"))
 			w.must(w.a.Exec(w.ctx, "postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+w.lab.ProbeUser+"'"))
 			return nil
@@ -120,7 +128,7 @@ func TestAStandbyThatCouldNotTakeOverIsNotPromoted(t *testing.T) {
 	}{
 		"F16 it is too far behind": {opts: lab.Options{RelayReplication: true}, extra: "max_lag = \"64KiB\"\n", criterion: "lag_within_limit", words: "KiB",
 			before: func(w *world) {
-				w.b.ReplicationRelay().Blackhole()
+				w.a.ReplicationRelay().Blackhole()
 				w.must(w.a.Exec(w.ctx, "keycloak", "CREATE TABLE much AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)"))
 				time.Sleep(3 * time.Second)
 			}},
@@ -134,10 +142,6 @@ func TestAStandbyThatCouldNotTakeOverIsNotPromoted(t *testing.T) {
 			}},
 		"F21 it applies late": {opts: lab.Options{NodeSettings: map[string]map[string]string{lab.RegionB: {"recovery_min_apply_delay": "1h"}}},
 			criterion: "promotable", words: "recovery_min_apply_delay"},
-		"F24 the probe may not see its receiver": {criterion: "standby_sees_primary_gone", words: "pg_monitor", before: func(w *world) {
-			w.must(w.a.Exec(w.ctx, "postgres", "REVOKE pg_monitor FROM "+w.lab.ProbeUser))
-			w.must(w.b.AwaitCaughtUp(w.ctx, w.a))
-		}},
 		"F34 pg_promote is denied": {criterion: "promotable", words: "pg_promote", before: func(w *world) {
 			w.must(w.a.Exec(w.ctx, "postgres", "REVOKE EXECUTE ON FUNCTION pg_promote(boolean, integer) FROM "+w.lab.ProbeUser))
 			w.must(w.b.AwaitCaughtUp(w.ctx, w.a))

@@ -37,7 +37,7 @@ func (w *world) load() *writer {
 	w.exec(w.mustLogin(), "CREATE TABLE IF NOT EXISTS acked (n int primary key, pad text)")
 	ctx, stop := context.WithCancel(w.ctx)
 	l := &writer{stop: stop, ended: make(chan struct{})}
-	go l.run(ctx, w.lab.AppDSNAt(w.proxy.Listen))
+	go l.run(ctx, w.lab.AppDSNAt(w.listen))
 	w.Cleanup(func() { l.halt() })
 	l.awaitAck(w, time.Time{})
 	return l
@@ -164,7 +164,7 @@ func TestAKilledPrimaryIsReplacedAndTheStatedLossIsTrue(t *testing.T) {
 	}
 	ops := w.promotedOnce(lab.RegionB)
 	c := s.LastChange
-	if c == nil || c.Kind != "failover" || c.From != lab.RegionA || c.To != lab.RegionB || c.Lossless != "bounded" || c.DataLossBytes == nil {
+	if c == nil || c.Kind != "failover" || c.From == nil || *c.From != lab.RegionA || c.To != lab.RegionB || c.Lossless != "bounded" || c.DataLossBytes == nil {
 		t.Fatalf("last change: %+v", c)
 	}
 	if got := string(ops["data_loss_bytes"]); got != fmt.Sprint(*c.DataLossBytes) {
@@ -237,4 +237,25 @@ func TestAnOldPrimaryThatComesBackWritableIsQuarantinedAndItsDivergenceShown(t *
 	w.must(w.a.Rebuild(w.ctx, w.b))
 	w.await("it has rejoined", func(s rig.Status) bool { return s.State == "STANDBY_READY" && s.Quarantine(lab.RegionA) == "" })
 	load.halt()
+}
+
+func TestAPrimaryThatVanishesFromTheNetworkIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newAuto(t, lab.Options{RelayReplication: true})
+	relay, err := w.a.Relay()
+	w.must(err)
+	w.nodes = []rig.Node{{Name: lab.RegionA, Addr: relay.Addr()}, {Name: lab.RegionB, Addr: w.b.Addr()}}
+	w.startOpen()
+	load := w.load()
+	time.Sleep(4 * time.Second)
+	w.must(relay.Partition())
+	w.must(w.a.ReplicationRelay().Partition())
+	cut := time.Now()
+	w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" && *s.Writer == lab.RegionB })
+	w.promotedOnce(lab.RegionB)
+	load.awaitAck(w, cut.Add(time.Second))
+	load.halt()
+	w.must(relay.Heal())
+	w.await("the old writer is back, and quarantined", func(s rig.Status) bool { return s.Quarantine(lab.RegionA) != "" })
+	w.stays("nobody is sent to it", time.Second, func(s rig.Status) bool { return s.Writer != nil && *s.Writer == lab.RegionB })
 }

@@ -57,6 +57,13 @@ type Change struct {
 	Lossless string  `json:"lossless"`
 	// LossTo is the end of what may be lost, an LSN; nil when nothing is or it is not known.
 	LossTo *string `json:"loss_to_lsn"`
+	// DataLossBytes and RelaxedCommits are nil when they are not known.
+	DataLossBytes  *uint64 `json:"data_loss_bytes"`
+	RelaxedCommits *uint64 `json:"relaxed_commits"`
+	Steps          []struct {
+		Step string `json:"step"`
+		MS   int64  `json:"ms"`
+	} `json:"steps"`
 }
 
 // Decision asks the proxy what it would do now.
