@@ -39,7 +39,12 @@ func (e *Engine) remember(v *view) {
 		k.Sync = Some(e.syncNodes(senders))
 	}
 	e.lastKnown = Some(k)
-	r := Remember{Header: e.head("observed"), LastKnown: k.clone()}
+	e.keep()
+}
+
+// keep has the last known position kept where a restart finds it.
+func (e *Engine) keep() {
+	r := Remember{Header: e.head("observed"), LastKnown: e.lastKnown.V.clone()}
 	e.rememberID = r.ID
 	e.emit(r)
 }
