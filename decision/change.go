@@ -324,7 +324,8 @@ func (e *Engine) succession(c *change, i int) Record {
 	rec, p, old := e.rec.clone(), e.rec.Promotion.V, e.rec.Writer
 	v := &e.views[i]
 	rec.Epoch, rec.Phase, rec.Promotion, rec.Next = p.Epoch, PhaseOpen, Opt[Promotion]{}, Opt[Writer]{}
-	if v.node.Name != p.Node {
+	isTarget := v.node == c.target
+	if !isTarget {
 		rec.Epoch++ // the promised epoch names the target, and nobody else
 	}
 	rec.Writer = writerOf(v)
@@ -332,7 +333,7 @@ func (e *Engine) succession(c *change, i int) Record {
 		return rec
 	}
 	rec.SyncNames = ""
-	if rec.Writer.Node == p.Node {
+	if isTarget {
 		rec.SyncNames = p.SyncNames // emptied there, or left as it was: setting it back is right either way
 	}
 	rec.Previous = ""
@@ -341,7 +342,7 @@ func (e *Engine) succession(c *change, i int) Record {
 	}
 	ch := Change{At: e.now, Kind: p.Kind, From: old.Node, To: rec.Writer.Node, Epoch: rec.Epoch, Lossless: p.Lossless, LossBytes: p.LossBytes,
 		LossFrom: p.LossFrom, LossTo: p.LossTo, RelaxedCommits: p.RelaxedCommits, Sessions: SessionCounts{Ended: e.ended}, Steps: slices.Clone(c.steps)}
-	if rec.Writer.Node != p.Node {
+	if !isTarget {
 		ch.Lossless, ch.LossBytes, ch.LossFrom, ch.LossTo = LosslessUnknown, Opt[uint64]{}, Opt[LSN]{}, Opt[LSN]{}
 	}
 	rec.LastChange = Some(ch)

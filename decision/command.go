@@ -146,8 +146,12 @@ func (e *Engine) approve(c Approve) (string, Opt[Refusal]) {
 		return "", refuse(RefusedModeObserve, "promote the node with what manages it; pgtether follows", "the mode is observe: others promote")
 	case e.state == Promoting:
 		return "", refuse(RefusedUnderWay, "", "the writer is being changed already (%s)", e.step)
-	case e.state != PrimaryFailed || e.rec.Phase == PhaseNone:
+	case e.rec.Phase == PhaseNone:
+		return "", refuse(RefusedNothingPending, "", "there is nothing to approve: no writer was ever known")
+	case e.state != PrimaryFailed:
 		return "", refuse(RefusedNothingPending, "", "there is nothing to approve: the state is %s", e.state)
+	case c.Target == e.rec.Writer.Node:
+		return "", refuse(RefusedBlocked, "", "%s is the writer of epoch %d", c.Target, e.rec.Epoch)
 	case c.Epoch != e.rec.Epoch:
 		return "", refuse(RefusedWrongEpoch, "look at /decision again and name its epoch", "the epoch is %d, not %d", e.rec.Epoch, c.Epoch)
 	}
@@ -159,9 +163,12 @@ func (e *Engine) approve(c Approve) (string, Opt[Refusal]) {
 	}
 	a := approval{target: c.Target, overrides: slices.Clone(c.Override)}
 	v := e.verdict(e.askFor(EventPrimaryDead, false, c.Target, Some(a)))
-	if !v.Safe {
-		return "", refuse(RefusedBlocked, "name what blocks in \"override\" to take it upon yourself, as far as it can be overridden",
+	if never := forbidden(v); len(never) > 0 {
+		return "", refuse(RefusedBlocked, "look at /decision for what is wrong with it; nobody can override "+strings.Join(never, ", "),
 			"%s is blocked by %s", c.Target, strings.Join(v.Blocking, ", "))
+	}
+	if !v.Safe {
+		return "", refuse(RefusedBlocked, "name what blocks in \"override\" to take it upon yourself", "%s is blocked by %s", c.Target, strings.Join(v.Blocking, ", "))
 	}
 	e.approval = Some(a)
 	if s := e.look(); s.situation != sitPromotable {

@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -149,8 +150,9 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 	l.lossless, l.bytes = LosslessBounded, Some(uint64(max(bound, r)-r))
 	if covered && l.relaxed.Known {
 		l.lossless = LosslessRelaxed
+		l.why = fmt.Sprintf("%d commits since the last confirmed position asked for less; ", l.relaxed.V)
 	}
-	l.why = "last known position " + k.LSN.String() + ", " + ageText(age) + " old"
+	l.why += "last known position " + k.LSN.String() + ", " + ageText(age) + " old"
 	if k.Rate.Known {
 		l.why += ", at most " + sizeText(k.Rate.V) + "/s"
 	}

@@ -462,6 +462,7 @@ func (w *world) restart(d time.Duration) {
 		last.V = last.V.Shift(shift)
 	}
 	w.now, w.routed, w.openPath, w.cutPaths, w.pace = 0, "", map[uint64]string{}, 0, w.cfg.ProbeInterval
+	w.notes = nil // their instants are on the clock that ended
 	w.heard, w.held, w.slow, w.diskLost = Opt[Instant]{}, map[string][]func() Event{}, map[string]bool{}, false
 	if rec.Promotion.Known {
 		rec.Promotion.V.Noted = w.requested[rec.Promotion.V.Epoch] > 0

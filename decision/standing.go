@@ -154,7 +154,9 @@ func (e *Engine) mayFollow(w Writer, candidate *view, st standing, stable bool) 
 }
 
 // writerGone says whether the epoch's writer has shown that it is none any more, or has failed for long enough.
-func (e *Engine) writerGone(st standing, stable bool) bool { return st.disproved() || st == standFailing && stable }
+func (e *Engine) writerGone(st standing, stable bool) bool {
+	return st.disproved() || st == standFailing && stable
+}
 
 // writerOf returns what an epoch would name if the node became its writer. The caller has checked that the facts are known.
 func writerOf(v *view) Writer {
