@@ -220,7 +220,7 @@ func (e *Engine) lookChange(s *sight) {
 		s.message += fmt.Sprintf("; the change to %s begins", target)
 	case e.cutDone < e.rec.Epoch:
 		s.situation, s.message = sitCutting, fmt.Sprintf("the paths of epoch %d on %s are being closed", e.rec.Epoch, w.Node)
-	case !e.reprobed(c):
+	case !c.fence.sent.Known && !c.fencedAt.Known && !e.reprobed(c):
 		s.situation, s.message = sitReprobing, fmt.Sprintf("%s is asked once more whether it is alive", w.Node)
 	case !c.fencedAt.Known:
 		s.situation, s.message = sitFencing, fmt.Sprintf("%s is fenced as far as it can be reached", w.Node)
