@@ -36,8 +36,8 @@ func Keys() []Key {
 				k.Default = "required"
 			}
 		}
-		if u, ok := unbuiltKeys[path]; ok {
-			k.Unbuilt = u.acceptsText()
+		if _, ok := unbuiltKeys[path]; ok {
+			k.Unbuilt = defaultOnly
 		}
 		keys = append(keys, k)
 	})
