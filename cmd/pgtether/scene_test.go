@@ -17,6 +17,8 @@ type scene struct {
 	promotes func()
 	// watch is called after each step.
 	watch func(decision.Status)
+	// heard is when a client last heard anything of a writer; known while one is open.
+	heard decision.Opt[decision.Instant]
 
 	commands uint64
 	answer   decision.Answer
@@ -68,7 +70,10 @@ func (s *scene) dies() {
 func (s *scene) pass(d time.Duration) {
 	for end := s.now.Add(d); s.now < end; {
 		s.now = s.now.Add(100 * time.Millisecond)
-		s.feed(decision.Tick{At: s.now})
+		if s.a.Fresh.Evidence == decision.Answers {
+			s.heard = decision.Some(s.now)
+		}
+		s.feed(decision.Tick{At: s.now, DataPlane: decision.DataPlane{Heard: s.heard}})
 		if time.Duration(s.now)%(200*time.Millisecond) == 0 {
 			for _, o := range []decision.Observation{s.a, s.b} {
 				o.Began = s.now
@@ -94,6 +99,7 @@ func (s *scene) feed(event decision.Event) {
 		}
 		action := queue[0]
 		queue = queue[1:]
+		var outcome decision.Outcome
 		switch a := action.(type) {
 		case decision.Answer:
 			s.answer = a
@@ -102,10 +108,12 @@ func (s *scene) feed(event decision.Event) {
 			if s.promotes != nil {
 				s.promotes()
 			}
-		case decision.Persist, decision.Cut, decision.Fence, decision.Verify, decision.RestoreSync:
+		case decision.Cut:
+			outcome.LastByte = s.heard
+		case decision.Persist, decision.Fence, decision.Verify, decision.RestoreSync:
 		default:
 			continue
 		}
-		queue = append(queue, s.engine.Step(decision.Completed{At: s.now, ActionID: action.Head().ID})...)
+		queue = append(queue, s.engine.Step(decision.Completed{At: s.now, ActionID: action.Head().ID, Outcome: outcome})...)
 	}
 }
