@@ -20,7 +20,7 @@ help: ## list the targets (this text)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
-setup: ## install what is missing for build and tests (PostgreSQL, npm, Java; says what it installs)
+setup: ## install what is missing for build and tests (PostgreSQL, npm, Java, Patroni, repmgr; says what it installs)
 	@scripts/setup.sh test
 
 .PHONY: build

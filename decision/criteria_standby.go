@@ -127,6 +127,11 @@ func noSplitBrain(q *inquiry) Criterion {
 	return Criterion{Verdict: Pass, Value: "0", Threshold: "0", Explanation: "no node but the writer answers as primary"}
 }
 
+// awaitsWAL says whether the standby's startup process waits for more write-ahead log: then it has replayed every whole record that is there.
+func awaitsWAL(o Observation) bool {
+	return o.ReplayWaits == Some("RecoveryWalStream") || o.ReplayWaits == Some("RecoveryRetrieveRetryInterval")
+}
+
 func replayCaughtUp(q *inquiry) Criterion {
 	v, c := q.standby()
 	if v == nil {
@@ -143,6 +148,9 @@ func replayCaughtUp(q *inquiry) Criterion {
 	switch {
 	case gap == 0:
 		c = q.of(v, Pass, "%s has replayed all it has received", v.node.Name)
+	case awaitsWAL(v.obs):
+		// A server that dies in the middle of sending leaves the beginning of a record behind, which no standby can ever replay.
+		c = q.of(v, Pass, "%s has replayed every whole record that it has received; the last %s are the beginning of one", v.node.Name, sizeText(gap))
 	case still > replayWithin:
 		c = q.of(v, Fail, "%s has %s to replay and has replayed nothing for %s (a conflict with a query on it?)", v.node.Name, sizeText(gap), ageText(still))
 	case gap <= replayAtOnce || rate.Known && float64(gap) <= float64(rate.V)*replayWithin.Seconds():

@@ -231,10 +231,17 @@ type Observation struct {
 	ReplayLag Opt[time.Duration] `json:"replay_lag"`
 	// ReplayPaused is "not paused", "pause requested" or "paused".
 	ReplayPaused Opt[string] `json:"replay_paused"`
+	// ReplayWaits is what the standby's startup process waits for (pg_stat_activity.wait_event); empty while it works.
+	ReplayWaits Opt[string] `json:"replay_waits"`
 	// Receiver is known when pg_stat_wal_receiver could be read with values.
 	Receiver Opt[Receiver] `json:"receiver"`
 	// Senders is known when pg_stat_replication could be read with values.
 	Senders Opt[[]Sender] `json:"senders"`
+
+	// Rivals are the instances of other pgtether processes that watch this node, as their sessions name them; empty when there is none.
+	Rivals Opt[[]string] `json:"rivals"`
+	// AdvisoryLock is true while this pgtether holds the advisory lock of a primary that it keeps a connection to, false while another one does.
+	AdvisoryLock Opt[bool] `json:"advisory_lock"`
 
 	Settings Settings `json:"settings"`
 }

@@ -102,7 +102,7 @@ func examine(ctx context.Context, t Target) patient {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
 	l.guard.begin(deadlineOf(ctx))
-	answers, err := l.ask(ctx, checkStatements(majorVersion(l.pg.ParameterStatus("server_version"))))
+	answers, err := l.ask(ctx, checkStatements(l.major()))
 	if err != nil {
 		return sick
 	}

@@ -27,6 +27,7 @@ type link struct {
 	guard  *guard
 	raw    net.Conn       // the TCP connection below TLS
 	pg     *pgconn.PgConn // nil until the server accepted the login
+	locked bool           // the session holds the advisory lock
 }
 
 // connect makes one connection and logs in. Even when it fails the link tells what was seen; close releases it in both cases.
@@ -199,6 +200,9 @@ func handshakeError(err error) error {
 	}
 	return wireError{text: "TLS handshake: " + err.Error()}
 }
+
+// major is the server's major version.
+func (l *link) major() int { return majorVersion(l.pg.ParameterStatus("server_version")) }
 
 // open reports whether the link can take another round.
 func (l *link) open() bool { return l != nil && l.pg != nil && !l.pg.IsClosed() }

@@ -15,7 +15,12 @@
 //     cannot have changed.
 //   - A hostile server can neither crash the process nor make it hold more than a small, fixed amount of memory and CPU.
 //
-// What it never does: decide anything, write anything, or read a timeline from the control file, which is stale right after a promotion.
+// An Operator does to a node what a change of writer needs: promote, prove, fence, and what belongs to these. It is apart from the probes, and
+// nothing of it happens unless it is called.
+//
+// What it never does: decide anything, change a node or write to it but by an Operator's call (a prober takes one advisory lock on a primary,
+// so that two processes notice each other), retry what changes a node, or read a timeline from the control file, which is stale right after a
+// promotion.
 //
 // An Attempt whose evidence is unknown and whose detail is empty was not made; with a detail it was made and proved nothing.
 package health

@@ -73,6 +73,8 @@ type facts struct {
 	observation decision.Observation
 	// started is when the postmaster started, by the node's clock: it changes at every restart.
 	started decision.Opt[string]
+	// lock is whether this session got the advisory lock; unknown where it did not ask.
+	lock decision.Opt[bool]
 }
 
 // readFacts reads the answers to statements(). It fails when not even the node's role was told.
@@ -108,7 +110,10 @@ func readFacts(answers []answer) (facts, error) {
 	o.Settings = settingsOf(settings)
 	o.ServerID = serverID(f.started, settings)
 	o.Receiver = readReceiver(answers[askReceiver])
+	o.ReplayWaits = readReplayWaits(answers[askStartup])
 	o.Senders = readSenders(answers[askSenders])
+	o.Rivals = readRivals(answers[askRivals])
+	f.lock = boolean(single(answers[askLock]), "held")
 	readPrivileges(&o.Settings, single(answers[askPrivileges]), settings)
 	return f, nil
 }
@@ -217,6 +222,17 @@ func readReceiver(a answer) decision.Opt[decision.Receiver] {
 	})
 }
 
+// readReplayWaits: a row without backend_start means that the role may not see the process. It has no wait_event while it works.
+func readReplayWaits(a answer) decision.Opt[string] {
+	if a.err != nil || len(a.rows) != 1 {
+		return decision.Opt[string]{}
+	}
+	if _, ok := text(a.rows[0], "backend_start").Get(); !ok {
+		return decision.Opt[string]{}
+	}
+	return decision.Some(printable(a.rows[0]["wait_event"]))
+}
+
 // readSenders: one row without a state means that the role may not see them, so the whole list is unknown.
 func readSenders(a answer) decision.Opt[[]decision.Sender] {
 	if a.err != nil {
@@ -236,6 +252,17 @@ func readSenders(a answer) decision.Opt[[]decision.Sender] {
 		})
 	}
 	return decision.Some(senders)
+}
+
+func readRivals(a answer) decision.Opt[[]string] {
+	if a.err != nil {
+		return decision.Opt[[]string]{}
+	}
+	rivals := make([]string, 0, len(a.rows))
+	for _, r := range a.rows {
+		rivals = append(rivals, printable(r["instance"]))
+	}
+	return decision.Some(rivals)
 }
 
 func readPrivileges(s *decision.Settings, r row, settings row) {

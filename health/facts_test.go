@@ -19,6 +19,7 @@ func told() []answer {
 	answers[askSettings].rows = []row{{"name": "max_connections", "setting": "100"}, {"name": "wal_log_hints", "setting": "on"},
 		{"name": "wal_receiver_timeout", "setting": "5000"}, {"name": "data_directory", "setting": "/data"}, {"name": "port", "setting": "5432"},
 		{"name": "synchronous_standby_names", "setting": ""}}
+	answers[askStartup].rows = []row{{"pid": "9", "backend_start": "2026-01-01 00:00:00+00", "wait_event": "RecoveryWalStream"}}
 	answers[askReceiver].rows = []row{{"pid": "7", "status": "streaming", "received_tli": "3", "latest_end_lsn": "0/3000060", "sender_host": "10.0.0.11",
 		"sender_port": "5432", "slot_name": "b", "message_age": "1500000"}}
 	answers[askPrivileges].rows = []row{{"can_promote": "t", "can_set_sync_names": "f", "relaxed_roles": "1"}}
@@ -39,6 +40,7 @@ func TestFactsOfAStandby(t *testing.T) {
 	same(t, "wal_receiver_timeout", o.Settings.WalReceiverTimeout, decision.Some(5*time.Second))
 	same(t, "synchronous_standby_names", o.Settings.SynchronousStandbyNames, decision.Some(""))
 	same(t, "not told", o.Settings.MaxWalSenders, decision.Opt[int]{})
+	same(t, "replay waits", o.ReplayWaits, decision.Some("RecoveryWalStream"))
 	same(t, "receiver", o.Receiver, decision.Some(decision.Receiver{Running: true, Status: "streaming", MessageAge: decision.Some(1500 * time.Millisecond),
 		Timeline: decision.Some(uint32(3)), LatestEnd: decision.Some(decision.LSN(0x3000060)), SenderHost: "10.0.0.11", SenderPort: 5432, SlotName: "b"}))
 	if o.Timeline.Known || o.History.Known {
@@ -58,6 +60,8 @@ func TestFactsThatAreNotThereAreUnknown(t *testing.T) {
 		{"two receivers", func(a []answer) { a[askReceiver].rows = append(a[askReceiver].rows, row{"status": "streaming"}) }, func(o decision.Observation) bool { return !o.Receiver.Known }},
 		{"receivers denied", func(a []answer) { a[askReceiver] = answer{err: denied} }, func(o decision.Observation) bool { return !o.Receiver.Known }},
 		{"no message yet", func(a []answer) { delete(a[askReceiver].rows[0], "message_age") }, func(o decision.Observation) bool { return o.Receiver.Known && !o.Receiver.V.MessageAge.Known }},
+		{"the startup process hidden", func(a []answer) { a[askStartup].rows = []row{{"pid": "9"}} }, func(o decision.Observation) bool { return !o.ReplayWaits.Known }},
+		{"no startup process", func(a []answer) { a[askStartup].rows = nil }, func(o decision.Observation) bool { return !o.ReplayWaits.Known }},
 		{"one sender without a state", func(a []answer) {
 			a[askSenders].rows = []row{{"state": "streaming"}, {"application_name": "b"}}
 		}, func(o decision.Observation) bool { return !o.Senders.Known }},

@@ -65,6 +65,9 @@ func (r *round) observation() decision.Observation {
 	p, f := r.prober, r.facts()
 	o := f.observation
 	o.Persistent, o.Fresh, o.Replication = r.outcomes[persistent].attempt, r.outcomes[fresh].attempt, r.outcomes[replication].attempt
+	if o.Persistent.Evidence == decision.Answers {
+		o.AdvisoryLock = r.outcomes[persistent].facts.lock
+	}
 	if o.Fresh.Evidence != decision.Answers {
 		o.TransactionReadOnly = decision.Opt[bool]{} // a session may have kept its own
 	}

@@ -174,6 +174,9 @@ func TestProbeOfAPair(t *testing.T) {
 			t.Errorf("replayed %s of %s", replayed, received)
 		}
 		same(t, "replay paused", known(t, "replay paused", o.ReplayPaused), "not paused")
+		same(t, "replay waits", known(t, "replay waits", probeUntil(ctx, t, pb, tb, "replay to wait", func(o decision.Observation) bool {
+			return o.ReplayWaits.V != ""
+		}).ReplayWaits), "RecoveryWalStream")
 		if o.CurrentLSN.Known || o.FlushLSN.Known {
 			t.Errorf("a standby has a primary's positions: %+v", o)
 		}
@@ -232,7 +235,22 @@ func TestProbeOfAPair(t *testing.T) {
 		must(t, a.Exec(ctx, "postgres", "ALTER ROLE keycloak SET synchronous_commit = off; ALTER DATABASE keycloak SET synchronous_commit = 'LOCAL'; "+
 			"ALTER ROLE keycloak IN DATABASE keycloak SET synchronous_commit = remote_apply"))
 		same(t, "relaxed roles", pa.Probe(ctx, ta).Settings.RelaxedRoles, decision.Some(2))
-		must(t, a.Exec(ctx, "postgres", "ALTER ROLE keycloak RESET synchronous_commit; ALTER DATABASE keycloak RESET synchronous_commit"))
+		must(t, a.Exec(ctx, "postgres", "ALTER ROLE keycloak IN DATABASE keycloak SET synchronous_commit = local; ALTER ROLE ALL SET synchronous_commit = '0'"))
+		same(t, "relaxed roles", pa.Probe(ctx, ta).Settings.RelaxedRoles, decision.Some(4))
+		must(t, a.Exec(ctx, "postgres", "ALTER ROLE keycloak RESET synchronous_commit; ALTER DATABASE keycloak RESET synchronous_commit; "+
+			"ALTER ROLE keycloak IN DATABASE keycloak SET synchronous_commit = remote_write; ALTER ROLE ALL RESET synchronous_commit"))
+		same(t, "relaxed roles", pa.Probe(ctx, ta).Settings.RelaxedRoles, decision.Some(0))
+		must(t, a.Exec(ctx, "postgres", "ALTER ROLE keycloak IN DATABASE keycloak RESET synchronous_commit"))
+	})
+	t.Run("what the probe's own role asks is not taken for the server's", func(t *testing.T) {
+		must(t, a.Configure(map[string]string{"synchronous_commit": "off"}))
+		must(t, a.Await(ctx, "current_setting('synchronous_commit') = 'off'"))
+		same(t, "synchronous_commit", newProber(t).Probe(ctx, ta).Settings.SynchronousCommit, decision.Some("off"))
+		must(t, a.Exec(ctx, "postgres", "ALTER ROLE pgtether SET synchronous_commit = on"))
+		same(t, "synchronous_commit", newProber(t).Probe(ctx, ta).Settings.SynchronousCommit, decision.Opt[string]{})
+		must(t, a.Exec(ctx, "postgres", "ALTER ROLE pgtether RESET synchronous_commit"))
+		must(t, a.Configure(map[string]string{"synchronous_commit": "on"}))
+		must(t, a.Await(ctx, "current_setting('synchronous_commit') = 'on'"))
 	})
 	t.Run("a role's own settings do not change what is seen", func(t *testing.T) {
 		must(t, a.Exec(ctx, "postgres", "ALTER ROLE pgtether SET default_transaction_isolation = 'serializable'; "+

@@ -184,7 +184,7 @@ func (r *round) keep(ctx context.Context, l *link, began time.Time, err error) o
 			r.prober.persistent = nil
 		}
 	}()
-	out := askFacts(ctx, l, began, err)
+	out := askFacts(ctx, l, began, err, !r.target.Passing)
 	usable = out.attempt.Evidence == decision.Answers && l.open()
 	return out
 }
@@ -194,17 +194,25 @@ func (r *round) askFresh(ctx context.Context) outcome {
 	began := time.Now()
 	l, err := connect(ctx, r.target, false)
 	defer l.close(ctx)
-	return askFacts(ctx, l, began, err)
+	return askFacts(ctx, l, began, err, false)
 }
 
-// askFacts asks the round's questions over a link whose making gave err.
-func askFacts(ctx context.Context, l *link, began time.Time, err error) outcome {
+// askFacts asks the round's questions over a link whose making gave err. With lock the session takes the advisory lock of a primary, once: it
+// asks on while another session has it, and never again when it has got it.
+func askFacts(ctx context.Context, l *link, began time.Time, err error, lock bool) outcome {
 	var f facts
 	if err == nil {
+		all := statements(l.major())
+		if lock && !l.locked {
+			all[askLock] = lockStatement
+		}
 		var answers []answer
-		if answers, err = l.ask(ctx, statements(majorVersion(l.pg.ParameterStatus("server_version")))); err == nil {
+		if answers, err = l.ask(ctx, all); err == nil {
 			f, err = readFacts(answers)
 		}
+	}
+	if l.locked = l.locked || err == nil && f.lock.V; l.locked {
+		f.lock = decision.Some(true)
 	}
 	return outcome{attempt: classify(err, l.guard, time.Since(began)), facts: f}
 }

@@ -14,6 +14,9 @@ const (
 	askReceiver
 	askSenders
 	askPrivileges
+	askRivals
+	askLock
+	askStartup
 	statementCount
 )
 
@@ -55,24 +58,32 @@ var settingNames = []string{
 	"wal_receiver_timeout", "recovery_min_apply_delay", "data_directory", "port", "allow_alter_system",
 }
 
+// settingsStatement leaves out a synchronous_commit that the probe's own role or database has: what the server asks of others is not known then.
 func settingsStatement(names []string) string {
-	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "')"
+	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "') AND (name <> 'synchronous_commit' " +
+		"OR source IN ('default', 'environment variable', 'configuration file', 'command line', 'global'))"
 }
 
 // receiverStatement: without pg_monitor every column but pid is NULL.
 var receiverStatement = "SELECT pid, status, received_tli, latest_end_lsn, sender_host, sender_port, slot_name, " +
 	micros("clock_timestamp() - last_msg_receipt_time", "message_age") + " FROM pg_stat_wal_receiver"
 
+// startupStatement: a primary has no such process. Without pg_monitor the columns are NULL; while the process works there is no event.
+const startupStatement = "SELECT pid, backend_start, wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"
+
 // sendersStatement leaves out the replication connections of the probes. Without pg_monitor the state is NULL.
 var sendersStatement = "SELECT application_name, host(client_addr) AS client_addr, state, sync_state, sent_lsn, write_lsn, flush_lsn, replay_lsn, " +
 	micros("replay_lag", "replay_lag") + ", " + micros("clock_timestamp() - reply_time", "reply_age") +
-	" FROM pg_stat_replication WHERE application_name IS NULL OR application_name NOT LIKE '" + applicationPrefix + "%' ORDER BY pid LIMIT " +
+	" FROM pg_stat_replication WHERE application_name IS NULL OR (application_name NOT LIKE '" + applicationPrefix + "%' " +
+	"AND application_name NOT LIKE '" + passingPrefix + "%') ORDER BY pid LIMIT " +
 	strconv.Itoa(maxSenders)
 
 // maxSenders is far above any sensible max_wal_senders.
 const maxSenders = 200
 
-// relaxed matches a role's or database's own setting under which a commit does not wait for its flush (or for the standby).
+// relaxed matches a setting of a role, a database, a role in a database or all roles under which a commit does not wait for its flush, or not for the
+// synchronous standby. With remote_write it waits for both: what a crash of the server takes, the standby has received. The server accepts no
+// other spellings (guc_tables.c, synchronous_commit_options), and keeps the value as it was written.
 const relaxed = "^synchronous_commit=(off|false|no|0|local)$"
 
 // privilegesStatement asks what the role may do, and whose commits ask for less.
@@ -86,6 +97,33 @@ func privilegesStatement(major int) string {
 		"(SELECT count(*) FROM pg_db_role_setting s WHERE EXISTS (SELECT FROM unnest(s.setconfig) c WHERE c ~* '" + relaxed + "')) AS relaxed_roles"
 }
 
+// rivalsStatement asks for the other pgtether processes that watch the node with the same role: their persistent connections name them. Sessions of
+// its own role are shown to everybody, so it needs no privilege.
+var rivalsStatement = "SELECT DISTINCT substr(application_name, " + strconv.Itoa(len(applicationPrefix)+1) + ") AS instance FROM pg_stat_activity " +
+	"WHERE usename = current_user AND application_name LIKE '" + applicationPrefix + "%' " +
+	"AND application_name <> current_setting('application_name') ORDER BY 1 LIMIT " + strconv.Itoa(maxRivals)
+
+// maxRivals is how many are named; one is too many already.
+const maxRivals = 20
+
+// lockNamespace is "pgtether" in ASCII. The key of the advisory lock is the database system identifier XOR this, a 64-bit number that only
+// pgtether takes. Advisory locks belong to one database of one server: two pgtether that probe through the same probe.database meet there.
+const lockNamespace int64 = 0x7067746574686572
+
+// lockStatement takes the lock of a primary, or learns that another session has it. It never waits. It must not be sent on a session that has the
+// lock: a second one would need a second release. A session of our own that the network broke and the server has not missed yet is no other
+// pgtether: while it has the lock the answer is NULL.
+var lockStatement = "SELECT CASE WHEN pg_is_in_recovery() THEN NULL WHEN pg_try_advisory_lock(" + lockKey + ") THEN true " +
+	"WHEN EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.objsubid = 1 " +
+	"AND (l.classid::bigint << 32 | l.objid::bigint) = " + lockKey + " AND a.usename = current_user " +
+	"AND a.application_name = current_setting('application_name')) THEN NULL ELSE false END AS held FROM pg_control_system() c"
+
+// lockKey is the expression of the key over pg_control_system() c.
+var lockKey = "(c.system_identifier # " + strconv.FormatInt(lockNamespace, 10) + "::bigint)"
+
+// noLockStatement stands in its place where the lock is not to be taken.
+const noLockStatement = "SELECT NULL::boolean AS held"
+
 // statements are those of a round for a server of the given major version.
 func statements(major int) []string {
 	all := make([]string, statementCount)
@@ -95,5 +133,8 @@ func statements(major int) []string {
 	all[askReceiver] = receiverStatement
 	all[askSenders] = sendersStatement
 	all[askPrivileges] = privilegesStatement(major)
+	all[askStartup] = startupStatement
+	all[askRivals] = rivalsStatement
+	all[askLock] = noLockStatement
 	return all
 }

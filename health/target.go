@@ -81,6 +81,9 @@ type Target struct {
 	User, Password, Database string
 	// Instance names this pgtether; application_name is "pgtether/<instance>".
 	Instance string
+	// Passing marks a look that is soon over, such as that of a command: its application_name is "pgtether-check/<instance>", it is nobody's
+	// rival, and it leaves the advisory lock alone.
+	Passing bool
 	// Timeout is the time that a whole round may take.
 	Timeout time.Duration
 	// TLSMode is one of the words of backend.tls; empty means disable.
@@ -114,20 +117,27 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 // sameServer reports whether a connection made for the one target may be used for the other.
 func (t Target) sameServer(o Target) bool {
 	return t.Address == o.Address && t.User == o.User && t.Password == o.Password && t.Database == o.Database &&
-		t.Instance == o.Instance && t.TLSMode == o.TLSMode && t.TLSConfig == o.TLSConfig
+		t.Instance == o.Instance && t.Passing == o.Passing && t.TLSMode == o.TLSMode && t.TLSConfig == o.TLSConfig
 }
 
-// applicationPrefix begins the application_name of every probe connection.
-const applicationPrefix = "pgtether/"
+// applicationPrefix begins the application_name of every connection of a running pgtether, passingPrefix that of one which only takes a look.
+const (
+	applicationPrefix = "pgtether/"
+	passingPrefix     = "pgtether-check/"
+)
 
 // applicationName fits into NAMEDATALEN and has no character that PostgreSQL would replace.
 func (t Target) applicationName() string {
+	prefix := applicationPrefix
+	if t.Passing {
+		prefix = passingPrefix
+	}
 	name := strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
 		}
 		return r
-	}, applicationPrefix+t.Instance)
+	}, prefix+t.Instance)
 	return name[:min(len(name), 63)]
 }
 

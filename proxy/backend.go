@@ -25,6 +25,8 @@ type backend struct {
 	// cut is done when the epoch has been cut; its cause is a *cutError.
 	cut   context.Context
 	table *table
+	// relaxed is the epoch's count.
+	relaxed *relaxedCommits
 	// raw is the connection while no keeper has its socket. Both change only inside toBackend and under mu; whoever the connection belongs to
 	// needs neither to read them.
 	raw    *net.TCPConn
@@ -73,7 +75,7 @@ func (b *backend) keep(k keeper, raw *net.TCPConn) {
 
 // newBackend wraps a fresh connection. It still has to be added to the table.
 func newBackend(t *table, r *openRoute, raw *net.TCPConn, client interrupter) *backend {
-	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, cut: r.ctx, raw: raw, table: t, client: client, toBackend: newGate(), toClient: newGate()}
+	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, cut: r.ctx, relaxed: &r.relaxed, raw: raw, table: t, client: client, toBackend: newGate(), toClient: newGate()}
 	b.conn = b
 	return b
 }

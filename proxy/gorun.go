@@ -172,6 +172,7 @@ func (r *goRun) accountServer(b []byte) (pass int, keep, parked bool) {
 		return len(b), false, false
 	}
 	pass, keep = r.pair.tracker.Server(b)
+	r.pair.countRelaxed(r.f.metrics)
 	r.keeping = keep
 	r.afterServerLocked()
 	return pass, keep, r.parked

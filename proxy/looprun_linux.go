@@ -240,6 +240,7 @@ func (r *loopRun) relay(b []byte) (keep []byte) {
 		return nil
 	}
 	pass, stop := r.pair.tracker.Server(b)
+	r.pair.countRelaxed(r.f.metrics)
 	r.sendClient(b[:pass])
 	if !stop || r.over {
 		return nil

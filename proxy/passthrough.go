@@ -70,6 +70,7 @@ func (s *session) proveOpaque(t *ticket, b *backend, firstBy time.Time) error {
 // pinOpaque lets the client begin its handshake with the node.
 func (s *session) pinOpaque(b *backend, first []byte) error {
 	p := &pair{client: s.client.raw, clientRaw: s.client.raw, backend: b}
+	b.relaxed.blind.Store(true) // before the client can ask for anything
 	if s.direct {
 		p.fromClient = append(p.fromClient, first...)
 	} else if err := s.relayYes(b); err != nil {

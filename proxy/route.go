@@ -16,12 +16,14 @@ type Route struct {
 	Node, Address string
 }
 
-// openRoute is a Route while logins may use it. It never changes; a login compares pointers to see whether its route is still the open one.
+// openRoute is a Route while logins may use it. It never changes but for its count; a login compares pointers to see whether its route is still the open one.
 type openRoute struct {
 	Route
 	// ctx is done when the epoch has been cut; its cause is a *cutError.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	// relaxed is counted by its sessions, also after the cut.
+	relaxed relaxedCommits
 }
 
 // cutError is why a route, and everything on it, ended.
@@ -39,6 +41,7 @@ type table struct {
 	mu    sync.Mutex
 	floor uint64 // the highest epoch that was cut
 	route *openRoute
+	last  *openRoute // the newest that was opened, cut or not
 	alive map[*backend]struct{}
 }
 
@@ -63,6 +66,7 @@ func (t *table) open(r Route) (*openRoute, error) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	t.route = &openRoute{Route: r, ctx: ctx, cancel: cancel}
+	t.last = t.route
 	return t.route, nil
 }
 
@@ -78,6 +82,13 @@ func (t *table) current() *openRoute {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.route
+}
+
+// newest returns the route of the newest epoch that was opened, be it cut since or not; nil when there was none.
+func (t *table) newest() *openRoute {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
 }
 
 // isOpen reports whether the epoch's route is the open one.

@@ -288,6 +288,9 @@ func (s *session) deliver(x *exchange) error {
 	_ = x.b.SetDeadline(time.Time{})
 	tracker := new(pgwire.Tracker)
 	tracker.Start('I')
+	if s.startup.RelaxesCommits() {
+		tracker.RelaxSession()
+	}
 	s.pin(&pair{client: s.client.conn, clientRaw: s.client.raw, backend: x.b, tracker: tracker,
 		fromClient: s.client.ahead, fromServer: slices.Clone(x.in.rest())})
 	return nil

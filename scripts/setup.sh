@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing else. Safe to repeat; quick when nothing is missing.
 #
-#   scripts/setup.sh [lab] [test] [race] [keycloak] [drivers] [docker]      default: test
+#   scripts/setup.sh [lab] [test] [follow] [race] [keycloak] [drivers] [docker]      default: test
 #
 #   lab       PostgreSQL server and client programs, 13 or newer: what `make demo` and `make lab` need
-#   test      the same; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for the test that goes through JDBC
+#   test      the same; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for the test that goes through JDBC; and
+#             what follow brings
+#   follow    PostgreSQL; Patroni, etcd and repmgr, for the tests in which one of them promotes and pgtether follows
 #   race      a C compiler, which Go's race detector needs
 #   keycloak  PostgreSQL; Java 17 or newer and Maven
 #   drivers   Python with venv, libpq's headers and a C compiler, for psycopg2
 #   docker    buildah and mmdebstrap, to build images without a daemon and without an image registry
 #
-# Debian's package would create and start a database cluster of its own; that is suppressed, so that no process is left behind.
+# Debian's packages would create and start a database cluster, and start etcd, Patroni and repmgrd, now and at every boot; that is
+# suppressed, so that no process is left behind. Nothing that runs is stopped or restarted.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -46,6 +49,15 @@ have_npm() { command -v npm >/dev/null && command -v node >/dev/null; }
 
 have_python() { python3 -c 'import venv, ensurepip' 2>/dev/null && command -v pg_config >/dev/null && have_cc; }
 
+have_etcd() { command -v etcd >/dev/null; }
+
+have_patroni() { command -v patroni >/dev/null && command -v patronictl >/dev/null; }
+
+# repmgr belongs to one major version of the server: that of the servers that the tests start, the newest one of the machine.
+newest_postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sed -E 's|.*/([0-9]+)/bin/postgres|\1|' | sort -n | tail -n 1; }
+
+have_repmgr() { [ -x "/usr/lib/postgresql/$(newest_postgres)/bin/repmgr" ]; }
+
 have_images() { command -v buildah >/dev/null && command -v mmdebstrap >/dev/null; }
 
 as_root() {
@@ -72,16 +84,37 @@ install_postgres() {
   trap - EXIT
 }
 
+# install_asleep PACKAGE...: installs packages that bring services, and keeps those from starting now and at boot.
+install_asleep() {
+  local policy=/usr/sbin/policy-rc.d package service
+  [ ! -e "$policy" ] || as_root mv -f "$policy" "$policy.before-pgtether"
+  trap "as_root rm -f $policy; [ ! -e $policy.before-pgtether ] || as_root mv -f $policy.before-pgtether $policy" EXIT
+  printf '#!/bin/sh\nexit 101\n' | as_root install -m 0755 /dev/stdin "$policy"
+  apt_install "$@"
+  for package in "$@"; do
+    case $package in
+      etcd-server) service=etcd ;;
+      patroni) service=patroni ;;
+      *) service=repmgrd ;;
+    esac
+    as_root update-rc.d "$service" disable >"$log" 2>&1 || { cat "$log" >&2; die "could not keep $service from starting at boot"; }
+  done
+  as_root rm -f "$policy"
+  [ ! -e "$policy.before-pgtether" ] || as_root mv -f "$policy.before-pgtether" "$policy"
+  trap - EXIT
+}
+
 # needs_of PART: what the part needs, each with a have_ function above.
 needs_of() {
   case $1 in
     lab) echo postgres ;;
-    test) echo postgres npm javac ;;
+    test) echo postgres npm javac etcd patroni repmgr ;;
+    follow) echo postgres etcd patroni repmgr ;;
     race) echo cc ;;
     keycloak) echo postgres java ;;
     drivers) echo python ;;
     docker) echo images ;;
-    *) die "unknown part $1; want lab, test, race, keycloak, drivers or docker" ;;
+    *) die "unknown part $1; want lab, test, follow, race, keycloak, drivers or docker" ;;
   esac
 }
 
@@ -95,6 +128,9 @@ packages_of() {
     java) echo default-jre-headless maven ;;
     python) echo python3-venv python3-dev libpq-dev gcc libc6-dev ;;
     images) echo buildah mmdebstrap ;;
+    etcd) echo etcd-server ;;
+    patroni) echo patroni ;;
+    repmgr) local major; major=$(newest_postgres); echo "${major:+postgresql-$major-}repmgr" ;;
   esac
 }
 
@@ -115,10 +151,16 @@ log=$(mktemp)
 say "installing ${packages[*]} with apt-get (needs a minute)"
 as_root apt-get update -qq </dev/null >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "apt-get update failed"; }
 others=()
+asleep=()
 for package in "${packages[@]}"; do
-  if [ "$package" = postgresql ]; then [ -n "${done_postgres:-}" ] || install_postgres; done_postgres=1; else others+=("$package"); fi
+  case $package in
+    postgresql) [ -n "${done_postgres:-}" ] || install_postgres; done_postgres=1 ;;
+    etcd-server | patroni | *repmgr) asleep+=("$package") ;;
+    *) others+=("$package") ;;
+  esac
 done
 [ ${#others[@]} = 0 ] || apt_install "${others[@]}"
+[ ${#asleep[@]} = 0 ] || install_asleep "${asleep[@]}"
 rm -f "$log"
 for need in "${missing[@]}"; do
   "have_$need" || die "$(packages_of "$need") installed, but what they should bring is still not found"

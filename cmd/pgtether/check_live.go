@@ -68,6 +68,7 @@ func observe(ctx context.Context, file *config.File) ([]decision.Observation, er
 		if err != nil {
 			return nil, fmt.Errorf("probe node %s: %w", n.Name, err)
 		}
+		target.Passing = true // a proxy that is running must not take this for another one
 		all.Go(func() error {
 			started := time.Now()
 			prober := health.NewProber(func() decision.Instant { return decision.Instant(time.Since(started)) })

@@ -42,6 +42,7 @@ type daemon struct {
 	store  *control.Store
 	events *control.EventLog
 	loop   *control.Loop
+	feed   *control.EventFeed
 	probes *probes
 	router *router
 	server *proxy.Server
@@ -89,13 +90,15 @@ func newDaemon(path string, file *config.File, log *slog.Logger, level *slog.Lev
 		return nil, fmt.Errorf("set up the data plane: %w", err)
 	}
 	d.router.server = d.server
+	operator := &operator{probes: d.probes, hooks: d.hooks, cluster: file.Cluster.Name}
 	d.loop, err = control.New(control.Config{
-		Engine: file.Decision(), Store: d.store, Events: d.events, Router: d.router, Prober: d.probes, Clock: clock, Log: log,
+		Engine: file.Decision(), Store: d.store, Events: d.events, Router: d.router, Prober: d.probes, Operator: operator, Clock: clock, Log: log,
 		Metrics: set.Control, Record: rec, LastKnown: last,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up the failover engine: %w", err)
 	}
+	d.feed = control.NewEventFeed(d.events, d.hooks, func(ev control.Event) []byte { return admin.EventJSON(admin.Event(ev)) }, log)
 	set.Control.Attach(d.gauges)
 	d.admin = d.newAdmin(file, clock)
 	return d, nil
@@ -150,7 +153,13 @@ func (d *daemon) run(ctx context.Context) error {
 	defer stopBack(nil)
 	g, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	g.Go(func() error { return orderly(back, "admin", d.admin.Serve(d.adminSocket)) })
-	g.Go(func() error { return orderly(back, "control", d.loop.Run(back)) })
+	feed, stopFeed := context.WithCancel(context.WithoutCancel(ctx)) // ends after the loop, whose last events it still gives
+	defer stopFeed()
+	g.Go(func() error { d.feed.Run(feed); return nil })
+	g.Go(func() error {
+		defer stopFeed()
+		return orderly(back, "control", d.loop.Run(back))
+	})
 	g.Go(func() error { return orderly(back, "probes", d.probes.run(back)) })
 	g.Go(func() error {
 		err := d.server.Serve(ctx, d.clients)
@@ -212,6 +221,14 @@ func (d *daemon) reloadOnHangup(ctx context.Context) {
 		case <-hangups:
 			_, _, _ = d.reload(ctx) // it has been logged
 		}
+	}
+}
+
+// hooks are the operator's own programs as they are configured now.
+func (d *daemon) hooks() control.Hooks {
+	fence, onEvent, timeout := d.holder.Current().HookSettings()
+	return control.Hooks{
+		Fence: fence, OnEvent: onEvent, Timeout: timeout, Hidden: []string{config.EnvProbePassword, config.EnvToken}, Log: d.log,
 	}
 }
 

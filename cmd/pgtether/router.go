@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -62,12 +63,14 @@ func (r *router) Cut(epoch uint64, why decision.CutReason) control.CutReport {
 	return control.CutReport{Ended: ended, LastByteAge: r.heardAge(epoch)}
 }
 
-// DataPlane says what the forwarding paths know of the open epoch.
+// DataPlane says what the forwarding paths know of the epoch that was opened last, also once it is cut.
 func (r *router) DataPlane() control.DataPlane {
-	// Relaxed commits are not counted: then no change is called lossless.
 	plane := control.DataPlane{HeardAge: -1, Relaxed: -1}
 	if route := r.open.Load(); route != nil {
 		plane.HeardAge = r.heardAge(route.Epoch)
+		if n, known := r.server.RelaxedCommits(route.Epoch); known {
+			plane.Relaxed = int64(min(n, math.MaxInt64))
+		}
 	}
 	return plane
 }

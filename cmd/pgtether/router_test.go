@@ -1,10 +1,18 @@
 package main
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/pgtether/pgtether/decision"
+	"github.com/pgtether/pgtether/internal/config"
 	"github.com/pgtether/pgtether/internal/control"
+	"github.com/pgtether/pgtether/internal/metrics"
+	"github.com/pgtether/pgtether/internal/pgwire"
+	"github.com/pgtether/pgtether/proxy"
 )
 
 // A cancel request makes a server report a commit as done that only one node has, when it hits a commit that waits for a standby.
@@ -51,5 +59,32 @@ func TestAWriterThatWasNotOpenedHereIsNotCalledAlive(t *testing.T) {
 	r := &router{view: func() control.View { return control.View{Status: status} }, probes: &probes{}}
 	if r.writerAlive(t.Context(), 1) {
 		t.Error("no route was ever opened")
+	}
+}
+
+func TestRelaxedCommitsAreKnownOfTheEpochThatWasOpenedLast(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	file := config.Default()
+	server, err := proxy.New(file.Proxy(), proxy.Deps{Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Proxy, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Shutdown(context.Background()) })
+	r := &router{server: server, log: log}
+	if got := r.DataPlane().Relaxed; got != -1 {
+		t.Errorf("before the first epoch: %d", got)
+	}
+	r.Open(1, "region-a", "127.0.0.1:1")
+	if got := r.DataPlane().Relaxed; got != 0 {
+		t.Errorf("of an epoch without commits: %d", got)
+	}
+	r.Cut(1, decision.CutWriterLost)
+	if got := r.DataPlane().Relaxed; got != 0 {
+		t.Errorf("after the cut: %d", got)
+	}
+	server.Cut(2, pgwire.WriterLost)
+	r.Open(2, "region-b", "127.0.0.1:2") // refused
+	if got := r.DataPlane().Relaxed; got != -1 {
+		t.Errorf("of an epoch that could not be opened: %d", got)
 	}
 }

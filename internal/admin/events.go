@@ -48,6 +48,9 @@ func renderEvent(e Event) eventBody {
 	}
 }
 
+// EventJSON is one event as /events has it, on one line, for whoever hands it on by another way.
+func EventJSON(e Event) []byte { return encodeEvent(e) }
+
 // events answers GET /events.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	since, ok := number(w, r, "since", r.FormValue("since"), 0, 0, 1<<63)

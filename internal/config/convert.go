@@ -64,6 +64,11 @@ func (f *File) Health() health.Config {
 	}
 }
 
+// HookSettings returns the operator's own programs, command lines for a shell of which an empty one means none, and how long each may run.
+func (f *File) HookSettings() (fence, onEvent string, timeout time.Duration) {
+	return f.Hooks.Fence, f.Hooks.OnEvent, f.Hooks.Timeout.Std()
+}
+
 // checkRooms asks the rooms themselves. Whatever they refuse was to be refused here before, with a line; this is what makes sure that nothing that
 // they cannot work with ever reaches them.
 func checkRooms(f *File, r *report) {

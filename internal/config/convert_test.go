@@ -21,14 +21,15 @@ var reaches = map[string][]string{
 	"backend.tls_key": {"health", "proxy"}, "backend.connect_timeout": {"proxy"},
 	"probe.user": {"health"}, "probe.password_file": {"serve"}, "probe.database": {"health"},
 	"probe.interval": {"decision", "health"}, "probe.timeout": {"decision", "health"},
-	"failover.mode": {"decision"}, "failover.stable_for": {"decision"}, "failover.max_lag": {"decision"},
 	"failover.require_lossless": {"decision"}, "failover.require_fence": {"decision"}, "failover.anti_flap": {"decision"},
-	"failover.promote_timeout": {"decision"}, "failover.primary_start_timeout": {"decision"},
-	"hold.login": {"proxy"}, "hold.session": {"proxy"}, "hold.max": {"proxy"}, "hold.release_per_second": {"proxy"},
+	"failover.promote_timeout": {"decision"}, "failover.mode": {"decision"}, "failover.stable_for": {"decision"}, "failover.max_lag": {"decision"},
+	"failover.primary_start_timeout": {"decision"},
+	"hold.login":                     {"proxy"}, "hold.session": {"proxy"}, "hold.max": {"proxy"}, "hold.release_per_second": {"proxy"},
 	"drain.timeout": {"proxy"},
 	"auth.scram":    {"proxy"}, "auth.verifier_file": {"serve"}, "auth.verifier_lookup": {"serve"},
 	"limits.max_clients": {"proxy"}, "limits.per_user": {"proxy"}, "limits.per_database": {"proxy"}, "limits.per_address": {"proxy"},
 	"limits.startup_timeout": {"proxy"}, "limits.logins_under_way": {"proxy"}, "limits.tls_handshakes": {"proxy"},
+	"hooks.fence": {"decision"}, "hooks.on_event": {"serve"}, "hooks.timeout": {"serve"},
 	"log.format": {"serve"}, "log.level": {"serve"},
 }
 
@@ -101,8 +102,7 @@ func TestTheRoomsGetEveryFieldFilled(t *testing.T) {
 	f.Listen = Listen{"a:1", "require", "crt", "key", "ca", true}
 	f.Backend = Backend{"verify-full", "ca", "crt", "key", seconds(3)}
 	f.Limits.PerUser, f.Limits.PerDatabase, f.Limits.PerAddress = 1, 2, 3
-	f.Failover.RequireFence, f.Failover.RequireLossless = true, true
-	f.Hooks.Fence = "/usr/local/bin/fence"
+	f.Failover.RequireFence, f.Failover.RequireLossless, f.Hooks.Fence = true, true, "fence"
 	f.material.probePassword = NewSecret("p")
 	for _, config := range []any{f.Proxy(), f.Decision(), f.Health()} {
 		zeroFields(reflect.ValueOf(config), reflect.TypeOf(config).String(), func(name string) { t.Errorf("%s is not filled", name) })

@@ -64,11 +64,11 @@ func TestEveryRowOfWhatIsNotBuiltIsAKey(t *testing.T) {
 	for _, k := range Keys() {
 		known[k.Path] = true
 	}
-	for path, u := range unbuiltKeys {
+	for path, missing := range unbuiltKeys {
 		if !known[path] {
 			t.Errorf("%s is listed as not built and does not exist", path)
 		}
-		if u.missing == "" {
+		if missing == "" {
 			t.Errorf("%s does not say what is missing", path)
 		}
 	}

@@ -197,7 +197,7 @@ func TestEveryKeyThatIsNotBuiltIsRefusedUnlessItSaysWhatHolds(t *testing.T) {
 		"list of texts": `["https://10.0.0.1:2379"]`,
 	}
 	for _, k := range Keys() {
-		u, ok := unbuiltKeys[k.Path]
+		missing, ok := unbuiltKeys[k.Path]
 		if !ok {
 			continue
 		}
@@ -212,7 +212,7 @@ func TestEveryKeyThatIsNotBuiltIsRefusedUnlessItSaysWhatHolds(t *testing.T) {
 		}
 		document := with(k.Path, value)
 		found := about(problemsWith(document), k.Path)
-		if len(found) != 1 || !strings.Contains(found[0].Text, "is not in this version ("+u.missing+")") || found[0].Line != lineWith(document, k.Path, value) {
+		if len(found) != 1 || !strings.Contains(found[0].Text, "is not in this version ("+missing+")") || found[0].Line != lineWith(document, k.Path, value) {
 			t.Errorf("%s = %s: problems %v", k.Path, value, found)
 		}
 	}

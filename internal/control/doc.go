@@ -7,5 +7,8 @@
 // before the actions that follow it are performed; two processes never share one state directory; a torn, lost or foreign state file is
 // never read as a record.
 //
+// Beside the loop stand the operator's own programs: Hooks runs one and says how it ended, EventFeed gives one every event without the loop ever
+// waiting for it. Each runs in a process group of its own that is gone when its time is up.
+//
 // It never decides anything, opens no socket and knows neither the data plane nor the probes but through the small interfaces it owns.
 package control

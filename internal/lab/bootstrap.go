@@ -13,6 +13,9 @@ import (
 
 // startPrimary makes region-a and starts it.
 func (l *Lab) startPrimary(ctx context.Context) error {
+	if l.opts.External {
+		return nil
+	}
 	n, err := l.newNode(RegionA, l.opts.Addresses[RegionA])
 	if err != nil {
 		return err
@@ -91,7 +94,12 @@ func (n *Node) createRoles(ctx context.Context) error {
 
 // createProbeRole runs configs/sql/probe-role.sql as its reader would: once, on the writer, as superuser, through psql.
 func (n *Node) createProbeRole(ctx context.Context) error {
-	l := n.lab
+	return n.lab.CreateProbeRole(ctx, n.SuperDSN("postgres"))
+}
+
+// CreateProbeRole runs configs/sql/probe-role.sql through psql on a writer, given by a superuser's URL. The lab does so by itself on the
+// servers that it starts.
+func (l *Lab) CreateProbeRole(ctx context.Context, superDSN string) error {
 	script := l.opts.ProbeRoleScript
 	if script == "" {
 		path := l.opts.ProbeRoleSQL
@@ -112,7 +120,7 @@ func (n *Node) createProbeRole(ctx context.Context) error {
 	}
 	err = l.run(ctx, tool{path: psql, stdin: script,
 		args: []string{"--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--set", "password=" + l.opts.ProbePassword,
-			"--set", "role=" + l.opts.ProbeUser, "--file", "-", n.SuperDSN("postgres")},
+			"--set", "role=" + l.opts.ProbeUser, "--file", "-", superDSN},
 		env: []string{"PGOPTIONS=-c synchronous_commit=local -c password_encryption=scram-sha-256"}})
 	if err != nil {
 		return fmt.Errorf("create probe role: %w", err)
@@ -143,7 +151,7 @@ func findInModule(parts ...string) string {
 
 // startStandby makes region-b from region-a and waits until it streams.
 func (l *Lab) startStandby(ctx context.Context) error {
-	if l.opts.Single {
+	if l.opts.Single || l.opts.External {
 		return nil
 	}
 	a := l.Node(RegionA)

@@ -40,9 +40,11 @@ type Lab struct {
 	superPassword string
 	replPassword  string
 
-	mu     sync.Mutex // guards nodes and relays
-	nodes  []*Node
-	relays []*Relay
+	mu      sync.Mutex // guards the following fields
+	nodes   []*Node
+	relays  []*Relay
+	spawned []*Process
+	closed  bool // no process is spawned any more
 
 	closeOnce sync.Once
 	closeErr  error
@@ -228,6 +230,7 @@ func (l *Lab) close() error {
 	for _, r := range relays {
 		errs = append(errs, r.Close())
 	}
+	l.endSpawned()
 	nodes := l.Nodes()
 	ended := make(chan error, len(nodes))
 	for _, n := range nodes {

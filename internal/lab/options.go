@@ -46,6 +46,8 @@ type Options struct {
 
 	// Single starts region-a alone.
 	Single bool
+	// External starts no server: a cluster manager that is not ours, Patroni for instance, runs them in the lab's directory. See Spawn.
+	External bool
 	// Synchronous makes region-a wait for region-b at every commit. Each node's synchronous_standby_names names the other
 	// one, as configuration management usually leaves it: a promoted standby then hangs its commits until that is changed.
 	Synchronous bool
@@ -114,6 +116,9 @@ func (o Options) validate() error {
 		if o.Synchronous {
 			errs = append(errs, errors.New("synchronous replication needs a standby: Single and Synchronous exclude each other"))
 		}
+	}
+	if o.External && (o.Single || o.Synchronous || o.Archive || o.TLS != TLSOff) {
+		errs = append(errs, errors.New("servers that others run are not the lab's to shape: External excludes Single, Synchronous, Archive and TLS"))
 	}
 	if o.MaxConnections < 10 {
 		errs = append(errs, fmt.Errorf("max_connections %d: the lab itself needs some, want at least 10", o.MaxConnections))

@@ -86,9 +86,12 @@ func (a account) processAttributes() *syscall.SysProcAttr {
 // we die.
 func (a account) serverAttributes() *syscall.SysProcAttr {
 	attr := a.processAttributes()
-	attr.Pdeathsig = syscall.SIGQUIT
+	dieWithParent(attr, syscall.SIGQUIT)
 	return attr
 }
+
+// dieWithParent has the kernel send a signal when the thread that starts the process ends; see startPostmaster.
+func dieWithParent(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
 
 func ownerOf(info os.FileInfo) (uid, gid int) {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {

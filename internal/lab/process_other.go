@@ -28,6 +28,8 @@ func (a account) processAttributes() *syscall.SysProcAttr { return nil }
 
 func (a account) serverAttributes() *syscall.SysProcAttr { return nil }
 
+func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}
+
 func ownerOf(os.FileInfo) (uid, gid int) { return -1, -1 }
 
 func sendSignal(int, syscall.Signal) error { return errors.ErrUnsupported }

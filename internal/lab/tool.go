@@ -29,6 +29,12 @@ type tool struct {
 
 // run executes a tool to its end; its error carries what the program said.
 func (l *Lab) run(ctx context.Context, t tool) error {
+	_, err := l.output(ctx, t)
+	return err
+}
+
+// output is run, and returns what the program said also when it ended well.
+func (l *Lab) output(ctx context.Context, t tool) (string, error) {
 	cmd := exec.CommandContext(ctx, t.path, t.args...)
 	cmd.Dir = l.dir // also how the guardian recognises a program that outlived us
 	cmd.Env = l.toolEnvironment(t.env...)
@@ -43,12 +49,12 @@ func (l *Lab) run(ctx context.Context, t tool) error {
 	err := cmd.Run()
 	l.opts.Log.Debug("lab ran program", "step", filepath.Base(t.path), "took", time.Since(began), "err", err)
 	if err != nil && ctx.Err() != nil { // killed by us: what it said so far explains nothing
-		return fmt.Errorf("run %s: %w: %w", filepath.Base(t.path), context.Cause(ctx), err)
+		return "", fmt.Errorf("run %s: %w: %w", filepath.Base(t.path), context.Cause(ctx), err)
 	}
 	if err != nil {
-		return fmt.Errorf("run %s: %w: %s", filepath.Base(t.path), err, lastLines(said.String(), 8))
+		return "", fmt.Errorf("run %s: %w: %s", filepath.Base(t.path), err, lastLines(said.String(), 8))
 	}
-	return nil
+	return said.String(), nil
 }
 
 // lastLines keeps the end of a program's output, on one line, for an error message.

@@ -231,6 +231,22 @@ func (s *Startup) Replication() bool {
 	return !valid || truth
 }
 
+// RelaxesCommits reports whether the session may begin with a lower synchronous_commit: a parameter of that name, in any case, whose value is
+// none of the high ones, or options that name it at all. In options backslashes escape and '-' may stand for '_' (postgres.c,
+// process_postgres_switches; guc.c, ParseLongOption).
+func (s *Startup) RelaxesCommits() bool {
+	asWritten := strings.NewReplacer("\\", "", "-", "_")
+	for _, p := range s.Params {
+		switch {
+		case p.Name == "options" && holdsName([]byte(asWritten.Replace(p.Value))):
+			return true
+		case len(p.Name) == len(commitName) && isName([]byte(p.Name)) && (p.Value == "" || !isHigh(keyWord(p.Value))):
+			return true
+		}
+	}
+	return false
+}
+
 // parseBool follows parse_bool_with_len (src/backend/utils/adt/bool.c): unique prefixes in any case.
 func parseBool(s string) (value, valid bool) {
 	l := strings.ToLower(s)

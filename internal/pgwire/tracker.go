@@ -5,7 +5,7 @@ import "sync/atomic"
 // Tracker follows one session's byte streams, both directions, and knows where its transactions end.
 //
 // It walks message headers in place: no byte is copied, no memory allocated per message, bodies are skipped by their length, except for the
-// first words of Query and Parse texts and the names in Parse, Bind and Execute. Reads may be split anywhere.
+// texts of Query and Parse and the names in Parse, Bind and Execute. Reads may be split anywhere.
 //
 // It rests on the order in which PostgreSQL answers (tcop/postgres.c, PostgresMain; the same from 13 to 18): one ReadyForQuery for each
 // Query, FunctionCall and Sync, in the order of the requests, with three exceptions that it accounts for: Syncs swallowed by COPY FROM STDIN,
@@ -39,6 +39,8 @@ type Tracker struct {
 
 	failed atomic.Uint64 // the last request answered by an ErrorResponse
 	unsure atomic.Uint64 // unsettled requests up to this one may have been swallowed by a COPY that failed
+
+	relaxed atomic.Uint64 // the last with a statement that lowers the durability of its transaction, or wholeSession; 0 is none
 
 	copyEnds copyEnds
 	mixed    mixedUnit

@@ -6,6 +6,7 @@ import "bytes"
 type clientSide struct {
 	frame frame
 	text  textScan
+	asks  nameScan
 	names *namedEnds // nil until needed
 
 	requests uint64 // messages so far that ask for a ReadyForQuery
@@ -23,9 +24,9 @@ type clientSide struct {
 	last    lastMessage
 	copyEnd bool // CopyDone or CopyFail came after it
 
-	unnamed effect // of the unnamed statement
-	portal  effect // of the unnamed portal
-	portals effect // of the named portals, whichever it is
+	unnamed unnamedStatement
+	portal  statement // of the unnamed portal
+	portals statement // of the named portals, whichever it is
 
 	unsynced   bool // extended-protocol messages since the last request
 	skippable  bool // a Query or FunctionCall behind such messages since the last Sync: the server may be skipping all of it
@@ -102,10 +103,12 @@ func (t *Tracker) clientHeader() bool {
 	c.field = fieldSkip
 	switch f.typ {
 	case 'Q':
-		c.text, c.field = textScan{}, fieldText
-	case 'P', 'B', 'E':
+		c.text, c.asks, c.field = textScan{}, nameScan{}, fieldText
+	case 'P':
+		c.text, c.asks = textScan{}, nameScan{}
+		fallthrough
+	case 'B', 'E':
 		c.name, c.named, c.field = hashSeed, false, fieldFirst
-		c.text = textScan{}
 	case 'F', 'S', 'D', 'C', 'H', 'X', 'd', 'c', 'f':
 	case 'p': // PasswordMessage and its kin, during the login only
 		if t.serverWord.Load()&statusMask != statusNone {
@@ -142,14 +145,15 @@ func (t *Tracker) clientBody(b []byte) {
 	if c.field != fieldText {
 		return
 	}
+	last := c.frame.rest == 0
 	if c.frame.typ == 'P' {
 		if end := bytes.IndexByte(b, 0); end >= 0 {
-			b, c.field = b[:end], fieldSkip
+			b, c.field, last = b[:end], fieldSkip, true
 		}
 	}
-	c.text.feed(b)
-	if c.frame.typ == 'P' && c.text.lex == lexBody || c.text.decided() {
-		c.field = fieldSkip // a Parse has one statement (exec_parse_message), whose first words decide
+	c.asks.feed(b, last)
+	if c.frame.typ == 'Q' || c.text.lex != lexBody { // a Parse has one statement (exec_parse_message), whose first words decide
+		c.text.feed(b)
 	}
 }
 
@@ -172,13 +176,17 @@ func (t *Tracker) clientMessage() {
 	c := &t.client
 	switch c.frame.typ {
 	case 'P':
-		c.parsed()
+		t.parsed()
 		c.extended(1)
 	case 'B':
 		t.bound()
 		c.extended(1)
 	case 'E':
-		t.executes(c.executed())
+		e := c.executed()
+		if e.relaxes {
+			t.relaxes(markLocal)
+		}
+		t.executes(e.effect)
 		c.extended(1)
 	case 'D', 'C':
 		c.extended(1)
@@ -188,6 +196,7 @@ func (t *Tracker) clientMessage() {
 			c.extended(0)
 		}
 	case 'Q':
+		t.relaxes(c.asks.mark())
 		t.executes(c.text.effect())
 		t.simple()
 	case 'F':

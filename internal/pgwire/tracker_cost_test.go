@@ -11,6 +11,7 @@ var (
 	costNamed   = clientMsgs("B /S_1|E|S")
 	costQuery   = clientMsgs("Q SELECT a, b, c FROM t WHERE id = 1")
 	costCommit  = clientMsgs("Q COMMIT")
+	costRelaxed = clientMsgs("P /SET LOCAL synchronous_commit TO OFF|B /|E|S|Q COMMIT")
 	costCopy    = clientMsgs("Q COPY t FROM STDIN|d row|d row|d row|c")
 	costAnswer  = costServer("12T", "DDDDDDDDDD", "CZ")
 	costCopied  = costServer("G", "C", "Z")
@@ -35,8 +36,8 @@ func costServer(parts ...string) []byte {
 
 func TestNothingIsAllocatedPerMessage(t *testing.T) {
 	tr := started()
-	tr.Client(clientMsgs("P S_1/COMMIT|S")) // allocates the table of names, once
-	tr.Server(costServer("1", "Z"))
+	tr.Client(clientMsgs("P S_1/COMMIT|P S_2/SET LOCAL synchronous_commit TO OFF|S")) // allocates the table of names, once
+	tr.Server(costServer("1", "1", "Z"))
 	for _, c := range []struct {
 		name            string
 		request, answer []byte
@@ -46,6 +47,9 @@ func TestNothingIsAllocatedPerMessage(t *testing.T) {
 		{"simple", costQuery, costAnswer},
 		{"commit", costCommit, costAnswer},
 		{"copy in", costCopy, costCopied},
+		{"a relaxed commit", costRelaxed, costServer("12CZ", "CZ")},
+		{"relaxed by name", clientMsgs("B /S_2|E|S|Q COMMIT"), costServer("2CZ", "CZ")},
+		{"a marked session", clientMsgs("Q SET synchronous_commit = off"), costServer("CZ")},
 	} {
 		if n := testing.AllocsPerRun(200, func() {
 			tr.Client(c.request)
@@ -98,6 +102,18 @@ func BenchmarkTrackerCopyIn(b *testing.B) {
 		tr.Client(rows)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/80, "ns/message")
+}
+
+// BenchmarkTrackerLogin is the end of a transaction that relaxes its commit.
+func BenchmarkTrackerLogin(b *testing.B) {
+	benchmarkTraffic(b, costRelaxed, costServer("12CZ", "CZ"), 5+6)
+}
+
+// BenchmarkTrackerEntity is a statement of a length and with names as an object-relational mapper writes them.
+func BenchmarkTrackerEntity(b *testing.B) {
+	benchmarkTraffic(b, clientMsgs("P /select ue1_0.ID,ue1_0.CREATED_TIMESTAMP,ue1_0.EMAIL,ue1_0.EMAIL_CONSTRAINT,ue1_0.EMAIL_VERIFIED,ue1_0.ENABLED,"+
+		"ue1_0.FEDERATION_LINK,ue1_0.FIRST_NAME,ue1_0.LAST_NAME,ue1_0.NOT_BEFORE,ue1_0.REALM_ID,ue1_0.SERVICE_ACCOUNT_CLIENT_LINK,ue1_0.USERNAME "+
+		"from USER_ENTITY ue1_0 where ue1_0.REALM_ID=$1 and ue1_0.USERNAME=$2 and ue1_0.TYPE=$3 order by ue1_0.KEY|B /|D|E|S"), costAnswer, 5+15)
 }
 
 // BenchmarkTrackerLongQuery is a text of 64 KiB that is searched for further statements.

@@ -13,17 +13,22 @@ func (t *Tracker) InDoubt() bool {
 	return server&statusMask == statusIdle && settled < t.inside.Load() && settled >= t.begun.Load()
 }
 
-// parsed takes note of what a Parse prepares.
-func (c *clientSide) parsed() {
-	e := c.text.effect()
+// parsed takes note of what a Parse prepares. What would outlive a transaction marks the session at once.
+func (t *Tracker) parsed() {
+	c := &t.client
+	m := c.asks.mark()
+	if m == markSession {
+		t.relaxes(m)
+	}
+	e := statement{effect: c.text.effect(), relaxes: m == markLocal}
 	switch {
-	case !c.named && (c.unsynced || c.skippable): // may be skipped
-		c.unnamed = c.unnamed.or(e)
+	case !c.named && (c.unsynced || c.skippable):
+		c.unnamed.mayBe(e, c.requests+1)
 	case !c.named: // never skipped, and the old statement goes even if the new one is wrong (exec_parse_message)
-		c.unnamed = e
+		c.unnamed = unnamedStatement{last: e}
 	case c.names != nil:
 		c.names.parsed(c.name, c.requests+1, e)
-	case e != effectOther && e != effectNone:
+	case e.isEnd() || e.relaxes:
 		c.names = &namedEnds{}
 		c.names.parsed(c.name, c.requests+1, e)
 	}
@@ -32,26 +37,28 @@ func (c *clientSide) parsed() {
 // bound takes note of what a portal will execute.
 func (t *Tracker) bound() {
 	c := &t.client
-	e := c.unnamed
+	settled, failed := t.serverWord.Load()>>serverFlagBits, t.failed.Load()
+	var e statement
 	if c.named {
-		settled := t.serverWord.Load() >> serverFlagBits
-		e = c.names.lookup(c.name, c.requests+1, settled, t.failed.Load())
+		e = c.names.lookup(c.name, c.requests+1, settled, failed)
+	} else {
+		e = c.unnamed.lookup(c.requests+1, settled, failed)
 	}
 	if !c.portalNamed {
 		c.portal = e
-	} else if e != effectNone {
-		c.portals = c.portals.or(e).or(effectOther)
+	} else if e.effect != effectNone {
+		c.portals = c.portals.or(e).or(statement{effect: effectOther})
 	}
 }
 
-// executed is the effect of an Execute that has been read.
-func (c *clientSide) executed() effect {
+// executed is what an Execute that has been read runs.
+func (c *clientSide) executed() statement {
 	e := c.portal
 	if c.named {
 		e = c.portals
 	}
-	if e == effectNone { // nothing known: SQL can declare portals too
-		return effectOther
+	if e.effect == effectNone { // nothing known: SQL can declare portals too
+		e.effect = effectOther
 	}
 	return e
 }

@@ -30,6 +30,9 @@ func FuzzTracker(f *testing.F) {
 	for _, script := range scripts {
 		f.Add(scriptBytes(script, ">"), scriptBytes(script, "<"), uint8(3))
 	}
+	for _, script := range relaxedScripts {
+		f.Add(scriptBytes(script, ">"), scriptBytes(script, "<"), uint8(3))
+	}
 	f.Add([]byte("Q\x00\x00\x00\x03"), []byte("Z\x00\x00\x00\x06II"), uint8(0))
 	f.Fuzz(func(t *testing.T, client, server []byte, size uint8) {
 		whole, split := started(), started()
@@ -47,6 +50,9 @@ func FuzzTracker(f *testing.F) {
 		feedServer(t, split, server, int(size)+1)
 		if got, want := observe(split), observe(whole); got != want {
 			t.Fatalf("server's bytes in pieces: %+v, whole: %+v", got, want)
+		}
+		if got, want := split.TakeRelaxed(), whole.TakeRelaxed(); got != want && whole.Broken() == nil {
+			t.Fatalf("server's bytes in pieces: %d relaxed commits, whole: %d", got, want)
 		}
 		if whole.Idle() && (whole.Running() || whole.InDoubt() || whole.InTransaction() || whole.Broken() != nil) {
 			t.Fatalf("idle and: %+v", observe(whole))

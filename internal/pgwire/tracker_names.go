@@ -1,15 +1,30 @@
 package pgwire
 
-// maxNamedEnds bounds the remembered names of statements that begin or end transactions. pgjdbc needs four: it gives BEGIN, COMMIT and ROLLBACK
-// one name each per connection after some uses.
+// maxNamedEnds bounds the remembered names of statements that begin or end transactions, or relax one. pgjdbc needs five: it gives BEGIN, COMMIT
+// and ROLLBACK one name each per connection after some uses, and so may a client do with SET LOCAL synchronous_commit.
 const maxNamedEnds = 8
 
-// namedEnds remembers, by a hash of their names, the prepared statements whose effect is not effectOther. It is allocated when the first one is
+// statement is what is remembered of a statement's text.
+type statement struct {
+	effect  effect
+	relaxes bool // it has markLocal
+}
+
+// isEnd reports whether the statement begins or ends a transaction.
+func (s statement) isEnd() bool { return s.effect != effectOther && s.effect != effectNone }
+
+// or is what to assume of a statement that is one of two.
+func (s statement) or(other statement) statement {
+	return statement{effect: s.effect.or(other.effect), relaxes: s.relaxes || other.relaxes}
+}
+
+// namedEnds remembers, by a hash of their names, the prepared statements that end or relax a transaction. It is allocated when the first one is
 // parsed. Nothing is forgotten at Close or at another Parse of the name: either may be skipped by the server after an error.
 type namedEnds struct {
 	used   uint8
-	lost   bool // one found no place: any named statement may be it
-	effect [maxNamedEnds]effect
+	lost   bool // one that ends a transaction found no place: any named statement may be it
+	lax    bool // so did one that relaxes
+	effect [maxNamedEnds]statement
 	name   [maxNamedEnds]uint64
 	parse  [maxNamedEnds]uint64 // place of the request that the Parse belongs to; 0 once it is known to have succeeded
 }
@@ -23,43 +38,47 @@ func (n *namedEnds) find(name uint64) int {
 	return -1
 }
 
-// lookup returns the effect of executing the statement name in the given request. Requests up to settled are answered, the last that failed is
+// lookup returns what executing the statement name in the given request runs. Requests up to settled are answered, the last that failed is
 // failed.
-func (n *namedEnds) lookup(name, request, settled, failed uint64) effect {
+func (n *namedEnds) lookup(name, request, settled, failed uint64) statement {
+	other := statement{effect: effectOther}
 	if n == nil {
-		return effectOther
+		return other
 	}
 	i := n.find(name)
 	if i < 0 {
 		if n.lost {
-			return effectCommit
+			other.effect = effectCommit
 		}
-		return effectOther
+		other.relaxes = n.lax
+		return other
 	}
 	switch parse := n.parse[i]; {
 	case parse == 0 || parse == request: // where the Parse fails, what is behind it in the same request is skipped
 	case parse > settled:
-		return n.effect[i].or(effectOther) // the name may still stand for an older statement
+		return n.effect[i].or(other) // the name may still stand for an older statement
 	case failed < parse:
 		n.parse[i] = 0
 	default:
-		n.effect[i], n.parse[i] = n.effect[i].or(effectOther), 0
+		n.effect[i], n.parse[i] = n.effect[i].or(other), 0
 	}
 	return n.effect[i]
 }
 
-// parsed notes that name may from now on stand for a statement of effect e. It may keep its old meaning, if the Parse fails: of two meanings
+// parsed notes that name may from now on stand for the statement e. It may keep its old meaning, if the Parse fails: of two meanings
 // the more doubtful one stays.
-func (n *namedEnds) parsed(name, request uint64, e effect) {
+func (n *namedEnds) parsed(name, request uint64, e statement) {
 	i := n.find(name)
 	switch {
 	case i >= 0:
 		n.effect[i] = n.effect[i].or(e)
-	case e == effectOther || e == effectNone:
+	case !e.isEnd() && !e.relaxes:
 	case int(n.used) < maxNamedEnds:
 		n.name[n.used], n.effect[n.used], n.parse[n.used] = name, e, request
 		n.used++
-	case e != effectBegin: // a BEGIN that is not remembered is merely not trusted to open a block
+	case e.relaxes:
+		n.lax = true
+	case e.effect != effectBegin: // a BEGIN that is not remembered is merely not trusted to open a block
 		n.lost = true
 	}
 }
@@ -74,6 +93,36 @@ func (e effect) or(other effect) effect {
 	default:
 		return effectOther
 	}
+}
+
+// unnamedStatement is what the unnamed statement may be.
+type unnamedStatement struct {
+	last, older statement
+	parse       uint64 // place of the request that the last Parse belongs to, if the server may have skipped that: then it is older
+}
+
+// mayBe notes a Parse that is skipped if something before it fails.
+func (u *unnamedStatement) mayBe(e statement, request uint64) {
+	if u.parse == 0 {
+		u.older = u.last
+	} else {
+		u.older = u.older.or(u.last)
+	}
+	u.last, u.parse = e, request
+}
+
+// lookup is that of namedEnds.
+func (u *unnamedStatement) lookup(request, settled, failed uint64) statement {
+	switch {
+	case u.parse == 0 || u.parse == request: // where the Parse is skipped, what is behind it in the same request is too
+		return u.last
+	case u.parse > settled:
+		return u.last.or(u.older)
+	case failed >= u.parse:
+		u.last = u.last.or(u.older)
+	}
+	u.parse = 0
+	return u.last
 }
 
 // The hash is FNV-1a, 64 bits. Two names of one session that collide could at worst hide a doubt from the client that chose them.

@@ -3,6 +3,7 @@ package pgwire
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -44,6 +45,10 @@ func runScriptIn(t *testing.T, tr *Tracker, script string, size int) {
 		case "=":
 			if got := strings.Join(state(tr), " "); got != rest {
 				t.Errorf("line %d: %q, want %q", n+1, got, rest)
+			}
+		case "#": // relaxed commits since the last such line
+			if got := strconv.FormatUint(tr.TakeRelaxed(), 10); got != rest {
+				t.Errorf("line %d: %s relaxed, want %s", n+1, got, rest)
 			}
 		default:
 			t.Fatalf("line %d %q", n+1, line)
@@ -105,6 +110,9 @@ func serverMsg(s string) []byte {
 		return msg('Z', s[1:])
 	case '1', '2', '3', 'n', 's', 'I', 'c':
 		return msg(s[0], "")
+	}
+	if len(s) > 1 { // a tag
+		return msg(s[0], strings.ReplaceAll(s[2:], "_", " ")+"\x00")
 	}
 	return msg(s[0], "some body\x00")
 }

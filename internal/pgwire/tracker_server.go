@@ -15,6 +15,15 @@ type serverSide struct {
 	failed    bool  // it holds an ErrorResponse
 	copyIn    bool  // the server reads CopyData
 	copyFail  bool  // a COPY FROM STDIN has failed
+
+	// For the count of relaxed commits.
+	over    uint64 // the last request that was answered with status 'I'
+	relaxed uint64 // commits that nobody has taken notice of yet
+	tag     word   // first word of the tag being read
+	tagging tagging
+	inBlock bool // the next statement certainly finds a block open
+	counted bool // what shares the next ReadyForQuery has been counted
+	missed  bool // something that shares it was answered before a mark held
 }
 
 // current is the place of the request that the server is at work on.
@@ -32,6 +41,7 @@ func (t *Tracker) serverBytes(b []byte, mayStop bool) (pass int, stop bool) {
 	s := &t.server
 	f := &s.frame
 	if t.broken.Load() != nil {
+		t.untracked()
 		return len(b), false
 	}
 	for pass < len(b) {
@@ -52,10 +62,17 @@ func (t *Tracker) serverBytes(b []byte, mayStop bool) (pass int, stop bool) {
 			if err := f.serverFault(); err != nil {
 				return t.serverBroken(b, err)
 			}
+			if f.typ == 'C' && t.isRelaxed() {
+				s.tag, s.tagging = 0, tagReading
+			}
 		}
 		if f.rest > 0 && pass < len(b) {
 			s.body = b[pass] // of ReadyForQuery there is one byte
-			pass += f.body(b[pass:])
+			n := f.body(b[pass:])
+			if s.tagging == tagReading {
+				s.readTag(b[pass : pass+n])
+			}
+			pass += n
 		}
 		if f.rest == 0 {
 			if err := t.serverMessage(); err != nil {
@@ -71,6 +88,7 @@ func (t *Tracker) serverBytes(b []byte, mayStop bool) (pass int, stop bool) {
 func (t *Tracker) serverBroken(b []byte, err error) (pass int, stop bool) {
 	t.fail(&t.server.frame, true, err)
 	t.publishServer()
+	t.untracked()
 	return len(b), false
 }
 
@@ -120,10 +138,19 @@ func (t *Tracker) serverMessage() error {
 		s.settled = max(s.settled, t.unsure.Load()) // what is unsure is not answered like this: it was swallowed
 	}
 	switch s.frame.typ {
-	case '1', '2', '3', 'n', 'T', 's', 'I': // the answers to Parse, Bind, Close, Describe (either), Execute (suspended, empty)
+	case '1', '2', '3', 'n', 'T': // the answers to Parse, Bind, Close, Describe (either)
 		s.replies++
+	case 's': // to Execute: suspended
+		s.replies++
+		t.ran()
+	case 'I': // empty
+		s.replies++
+		t.commitsMissed()
+	case 'V':
+		t.ran()
 	case 'C':
 		s.replies++
+		t.completed()
 		if s.copyIn {
 			s.copyIn = false
 			t.copySucceeded()
@@ -174,6 +201,7 @@ func (t *Tracker) ready() error {
 	}
 	s.status, s.replies, s.answered = status, 0, 0
 	s.answering, s.failed, s.copyIn, s.copyFail = false, false, false, false
+	t.rested()
 	return nil
 }
 

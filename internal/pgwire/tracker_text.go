@@ -30,10 +30,10 @@ func (e effect) then(next effect) effect {
 	}
 }
 
-// word is a key word of up to 12 letters, five bits each, without regard to case; 0 is no word.
+// word is a key word of up to 12 letters and underscores, five bits each, without regard to case; 0 is no word.
 type word uint64
 
-// otherWord is any word that is no key word: it holds a digit, an underscore, a letter beyond ASCII, or is too long.
+// otherWord is any word that is no key word: it holds a digit, a dollar sign, a letter beyond ASCII, or is too long.
 const otherWord = ^word(0)
 
 func keyWord(s string) word {
@@ -46,10 +46,15 @@ func keyWord(s string) word {
 
 func (w word) add(c byte) word {
 	letter := (c | 0x20) - 'a'
-	if letter >= 26 || w >= 1<<55 {
+	switch {
+	case w >= 1<<55:
 		return otherWord
+	case letter < 26:
+		return w<<5 | word(letter+1)
+	case c == '_':
+		return w<<5 | 27
 	}
-	return w<<5 | word(letter+1)
+	return otherWord
 }
 
 var (

@@ -77,7 +77,6 @@ func mistakes() []mistake {
 		add("a fence that nobody has", "[failover]\nmode = \"auto\"\nrequire_fence = true #!", "failover.require_fence", "needs hooks.fence", "[hooks]"),
 		add("a read listener", "[read]\naddress = \"127.0.0.1:6433\" #!", "read.address", "not in this version"),
 		add("several proxies", "[etcd]\nendpoints = [\"https://127.0.0.1:2379\"] #!", "etcd.endpoints", "not in this version"),
-		add("a hook", "[hooks]\non_event = \"/bin/true\" #!", "hooks.on_event", "not in this version"),
 		// What is no TOML, or not enough of one.
 		add("a key twice", "[log]\nlevel = \"info\"\nlevel = \"debug\" #!", "log.level", "already been defined"),
 		add("a text without quotes", "[cluster]\nname = keycloak #!", "cluster.name", "not valid TOML"),

@@ -177,9 +177,17 @@ func checkExport(t *testing.T, c command) {
 	}
 }
 
-func TestTheConfigurationOfTheReadmeLoads(t *testing.T) {
+func TestTheConfigurationOfAPageLoads(t *testing.T) {
+	for _, page := range []string{"README.md", "docs/FOLLOW.md"} {
+		loadsConfiguration(t, page)
+	}
+}
+
+// loadsConfiguration fails unless the page shows a configuration, and each that it shows is valid as it stands.
+func loadsConfiguration(t *testing.T, page string) {
+	t.Helper()
 	found := 0
-	for _, b := range blocks(read(t, "README.md")) {
+	for _, b := range blocks(read(t, page)) {
 		if b.language != "toml" {
 			continue
 		}
@@ -195,11 +203,11 @@ func TestTheConfigurationOfTheReadmeLoads(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, _, err := config.Load(path); err != nil {
-			t.Errorf("README.md:%d: %v", b.line, err)
+			t.Errorf("%s:%d: %v", page, b.line, err)
 		}
 	}
 	if found == 0 {
-		t.Error("found no configuration in the README")
+		t.Errorf("found no configuration in %s", page)
 	}
 }
 

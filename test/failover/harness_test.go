@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -29,6 +30,11 @@ func TestMain(m *testing.M) {
 		os.Stderr.WriteString(err.Error() + "\n")
 		os.Exit(1)
 	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil { // they mostly wait
+		os.Stderr.WriteString(err.Error() + "\n")
+		os.Exit(1)
+	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
@@ -44,6 +50,9 @@ type world struct {
 	dir   string
 	nodes []rig.Node
 	extra string
+	mode  string
+	// listen is where the proxy was first found.
+	listen string
 }
 
 // settings that make the tests short; what they shorten is said in each test that depends on it.
@@ -69,9 +78,9 @@ func newPair(t *testing.T, opts lab.Options) *world {
 // start starts a proxy; a second call after stop or Kill starts it again on the same state.
 func (w *world) start() {
 	w.Helper()
-	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Nodes: w.nodes, Extra: w.extra})
+	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Listen: w.listen, Nodes: w.nodes, Mode: w.mode, Extra: w.extra})
 	w.must(err)
-	w.proxy = p
+	w.proxy, w.listen = p, p.Listen // clients find it at the same address after a restart
 	w.Cleanup(func() {
 		_ = p.Stop() // a test that killed it has said so
 	})

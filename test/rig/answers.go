@@ -20,6 +20,11 @@ type Decision struct {
 	Criteria   []Criterion `json:"criteria"`
 	Blocking   []string    `json:"blocking"`
 	NextAction string      `json:"next_action"`
+	// IfPrimaryDies is the answer of a quiet day.
+	IfPrimaryDies struct {
+		Verdict  string `json:"verdict"`
+		Lossless string `json:"lossless"`
+	} `json:"if_primary_dies"`
 }
 
 // Criterion returns one criterion by its name; the zero value if there is none.
@@ -34,11 +39,31 @@ func (d Decision) Criterion(name string) Criterion {
 
 // Event is one entry of GET /events.
 type Event struct {
-	Seq      uint64                     `json:"seq"`
-	Epoch    *uint64                    `json:"epoch"`
-	Kind     string                     `json:"kind"`
-	Message  string                     `json:"message"`
-	Operands map[string]json.RawMessage `json:"operands"`
+	Seq       uint64                     `json:"seq"`
+	Epoch     *uint64                    `json:"epoch"`
+	StateFrom string                     `json:"state_from"`
+	StateTo   string                     `json:"state_to"`
+	Kind      string                     `json:"kind"`
+	Message   string                     `json:"message"`
+	Operands  map[string]json.RawMessage `json:"operands"`
+}
+
+// Change is what GET /status says of the last change of the writer.
+type Change struct {
+	Kind     string  `json:"kind"`
+	From     *string `json:"from"`
+	To       string  `json:"to"`
+	Epoch    uint64  `json:"epoch"`
+	Lossless string  `json:"lossless"`
+	// LossTo is the end of what may be lost, an LSN; nil when nothing is or it is not known.
+	LossTo *string `json:"loss_to_lsn"`
+	// DataLossBytes and RelaxedCommits are nil when they are not known.
+	DataLossBytes  *uint64 `json:"data_loss_bytes"`
+	RelaxedCommits *uint64 `json:"relaxed_commits"`
+	Steps          []struct {
+		Step string `json:"step"`
+		MS   int64  `json:"ms"`
+	} `json:"steps"`
 }
 
 // Decision asks the proxy what it would do now.

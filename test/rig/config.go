@@ -25,7 +25,9 @@ type Options struct {
 	Nodes []Node
 	// ListenKeys are the lines of [listen] besides the address; default: tls = "disable".
 	ListenKeys string
-	// Extra is appended to the configuration file.
+	// Mode is failover.mode; default observe.
+	Mode string
+	// Extra is appended to the configuration file, where [failover] is the open section.
 	Extra string
 }
 
@@ -55,7 +57,7 @@ user = {{.User | printf "%q"}}
 password_file = {{.PasswordFile | printf "%q"}}
 
 [failover]
-mode = "observe"
+mode = {{.Mode | printf "%q"}}
 {{.Extra}}`))
 
 // writeConfig fills in the addresses and writes what `pgtether serve` reads: the configuration and the probe's password.
@@ -81,6 +83,7 @@ func writeConfig(o *Options, l *lab.Lab) (path string, err error) {
 	err = configText.Execute(&text, map[string]any{
 		"Listen": o.Listen, "ListenKeys": cmp.Or(o.ListenKeys, `tls = "disable"`), "Admin": o.Admin, "State": filepath.Join(o.Dir, "state"), "Nodes": o.Nodes,
 		"User": l.ProbeUser, "PasswordFile": password, "Extra": o.Extra,
+		"Mode": cmp.Or(o.Mode, "observe"),
 	})
 	if err != nil {
 		return "", fmt.Errorf("fill in configuration: %w", err)

@@ -126,7 +126,8 @@ type Status struct {
 		Role       string  `json:"role"`
 		Quarantine *string `json:"quarantine"`
 	} `json:"nodes"`
-	Sessions Sessions `json:"sessions"`
+	Sessions   Sessions `json:"sessions"`
+	LastChange *Change  `json:"last_change"`
 }
 
 // Quarantine is why a node is kept out, or "" when it is not.
