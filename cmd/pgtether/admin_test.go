@@ -48,11 +48,14 @@ func realAdmin(t *testing.T) (url string) {
 		{Seq: 1, At: time.Unix(1772352000, 0), StateTo: "PRIMARY_FAILED", Step: "adopting", Kind: "step", Message: "started"},
 		{Seq: 2, At: time.Unix(1772352002, 0), Epoch: &epoch, StateFrom: "PRIMARY_FAILED", StateTo: "STANDBY_READY", Kind: "transition", Cause: "adopt", Message: "a writer was seen"},
 	}
-	server := admin.New(admin.Deps{
+	return serveAdmin(t, admin.Deps{
 		Identity: admin.Identity{Cluster: "keycloak", Version: "v0.1.0", Instance: "proxy-1", StateID: "8f14e45f", StartedAt: time.Unix(1772352000, 0)},
 		Token:    func() string { return "" }, Ready: func() (bool, string) { return true, "" }, Exiting: func() bool { return false },
 		Status: engine.Status, Decision: func() decision.Decision { return engine.Decide(decision.Question{}) },
-		WhatIf:   func(_ context.Context, q decision.Question) (decision.Decision, error) { return engine.Decide(q), nil },
+		WhatIf: func(_ context.Context, q decision.Question) (decision.Decision, error) { return engine.Decide(q), nil },
+		Command: func(context.Context, decision.Command) (admin.CommandReply, error) {
+			return admin.CommandReply{}, admin.ErrUnavailable
+		},
 		Sessions: func() admin.Sessions { return admin.Sessions{Open: 3, Active: 1, Idle: 2} },
 		Events: func(since uint64, limit int) []admin.Event {
 			return events[min(int(since), len(events)):min(int(since)+limit, len(events))]
@@ -62,6 +65,12 @@ func realAdmin(t *testing.T) (url string) {
 		Wall:          func(i decision.Instant) time.Time { return time.Unix(1772352000, 0).Add(time.Duration(i)) },
 		Metrics:       http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),
 	})
+}
+
+// serveAdmin serves an admin listener until the test ends.
+func serveAdmin(t *testing.T, deps admin.Deps) (url string) {
+	t.Helper()
+	server := admin.New(deps)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -73,8 +73,12 @@ func observe(ctx context.Context, file *config.File) ([]decision.Observation, er
 			started := time.Now()
 			prober := health.NewProber(func() decision.Instant { return decision.Instant(time.Since(started)) })
 			defer prober.Close()
-			prober.Probe(ctx, target)
-			observations[i] = prober.Probe(ctx, target)
+			first := prober.Probe(ctx, target)
+			o := prober.Probe(ctx, target)
+			if o.Replication.Evidence == decision.EvidenceUnknown { // a refusal is not asked for again at once
+				o.Replication = first.Replication
+			}
+			observations[i] = o
 			return nil
 		})
 	}

@@ -29,7 +29,7 @@ func liveConfig(t *testing.T, l *lab.Lab, password string) string {
 	for _, n := range l.Nodes() {
 		fmt.Fprintf(&text, "[[node]]\nname = %q\naddress = %q\n", n.Name(), n.Addr())
 	}
-	fmt.Fprintf(&text, "[probe]\nuser = %q\npassword_file = \"password\"\ntimeout = \"20s\"\n[failover]\nmode = \"observe\"\nstable_for = \"30s\"\n", l.ProbeUser)
+	fmt.Fprintf(&text, "[probe]\nuser = %q\npassword_file = \"password\"\ntimeout = \"20s\"\n[failover]\nmode = \"auto\"\nstable_for = \"30s\"\n", l.ProbeUser)
 	path := filepath.Join(dir, "pgtether.toml")
 	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
@@ -122,6 +122,50 @@ func TestCheckLiveSaysPerNodeWhatWouldBlockAFailover(t *testing.T) {
 		}
 		if !strings.Contains(stderr, "a failover would be blocked by ") || !strings.Contains(text, "blocks: replay_not_paused (fail): ") {
 			t.Errorf("stderr %q\n%s", stderr, text)
+		}
+	})
+
+	t.Run("the role may do too little", func(t *testing.T) {
+		major, err := a.QueryText(ctx, "postgres", "SELECT current_setting('server_version_num')::int / 10000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		revoked := []string{"REVOKE EXECUTE ON FUNCTION pg_promote(boolean, integer) FROM " + l.ProbeUser, "ALTER ROLE " + l.ProbeUser + " NOREPLICATION"}
+		granted := []string{"GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO " + l.ProbeUser, "ALTER ROLE " + l.ProbeUser + " REPLICATION"}
+		if major != "13" && major != "14" {
+			revoked = append(revoked, "REVOKE ALTER SYSTEM ON PARAMETER synchronous_standby_names FROM "+l.ProbeUser)
+			granted = append(granted, "GRANT ALTER SYSTEM ON PARAMETER synchronous_standby_names TO "+l.ProbeUser)
+		}
+		change := func(on *lab.Node, statements ...string) {
+			t.Helper()
+			for _, sql := range statements {
+				if err := on.Exec(ctx, "postgres", sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		change(a, revoked...)
+		change(b, "ALTER SYSTEM SET synchronous_standby_names = 'region_a'", "SELECT pg_reload_conf()")
+		if err := b.AwaitCaughtUp(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		code, text, _, live := checkLive(t, config)
+		n := live.node(t, lab.RegionB)
+		if blocked := n.blockedBy(); code != exitFailed || !slices.Contains(blocked, "promotable") || !slices.Contains(blocked, "target_can_commit") {
+			t.Errorf("exit code %d, region-b blocked by %v\n%s", code, blocked, text)
+		}
+		for _, name := range []string{lab.RegionA, lab.RegionB} {
+			if !slices.ContainsFunc(live.node(t, name).Warnings, func(w string) bool { return strings.Contains(w, "the replication connection") }) {
+				t.Errorf("%s: the way that is shut is not named: %v", name, live.node(t, name).Warnings)
+			}
+		}
+		change(a, granted...)
+		change(b, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+		if err := b.AwaitCaughtUp(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+		if code, text, _, _ := checkLive(t, config); code != exitDone {
+			t.Errorf("exit code %d after the grants\n%s", code, text)
 		}
 	})
 

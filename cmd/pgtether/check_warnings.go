@@ -17,6 +17,9 @@ func warningsAbout(o decision.Observation) []string {
 	}
 	var out []string
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	for _, way := range ways(o) {
+		warn("%s", way)
+	}
 	s := o.Settings
 	if o.Role == decision.RoleStandby {
 		if t, ok := s.WalReceiverTimeout.Get(); ok && (t == 0 || t > slowWitness) {
@@ -44,6 +47,26 @@ func warningsAbout(o decision.Observation) []string {
 	}
 	if v, ok := o.VersionNum.Get(); ok && v < 130000 {
 		warn("the server's version number is %d: PostgreSQL 13 or newer is needed", v)
+	}
+	return out
+}
+
+// ways says which of the probe's ways into a node that answers do not work, and what that costs.
+func ways(o decision.Observation) (out []string) {
+	for _, w := range []struct {
+		name    string
+		attempt decision.Attempt
+		cost    string
+	}{
+		{"a new connection", o.Fresh, "a server that takes no new connections is served on old ones only"},
+		{"the open connection", o.Persistent, "a server that is merely full cannot be told from one that is dead"},
+		{"the replication connection", o.Replication, "when every ordinary slot is taken, nothing tells system and timeline; grant REPLICATION " +
+			"(configs/sql/probe-role.sql) and let pg_hba.conf admit it"},
+	} {
+		tried := w.attempt.Evidence != decision.EvidenceUnknown || w.attempt.Detail != ""
+		if tried && w.attempt.Evidence != decision.Answers {
+			out = append(out, w.name+" of the probe does not get an answer ("+orUnknown(w.attempt.Detail)+"): "+w.cost)
+		}
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,6 +153,31 @@ func (c *client) get(ctx context.Context, path string, query url.Values) ([]byte
 	if err != nil {
 		return nil, err
 	}
+	return c.exchange(req)
+}
+
+// post gives a command, with what as its JSON body; nil is none. For an answer other than 2xx it returns the body together with an error.
+func (c *client) post(ctx context.Context, path string, what any) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	req, err := c.request(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Method = http.MethodPost
+	if what != nil {
+		body, err := json.Marshal(what)
+		if err != nil {
+			return nil, fmt.Errorf("write the body for %s: %w", req.URL, err)
+		}
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return c.exchange(req)
+}
+
+// exchange sends a request and reads the whole answer.
+func (c *client) exchange(req *http.Request) ([]byte, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, unreachableError(fmt.Errorf("reach the proxy: %w", err))
@@ -181,9 +207,9 @@ type apiError struct {
 	} `json:"error"`
 }
 
-// checkAnswer turns an answer other than 200 into an error. One that does not explain itself as pgtether does is somebody else's.
+// checkAnswer turns an answer other than 200, or 202 to a command, into an error. One that does not explain itself as pgtether does is somebody else's.
 func checkAnswer(resp *http.Response, body []byte) error {
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusAccepted && resp.Request.Method == http.MethodPost {
 		return nil
 	}
 	where := *resp.Request.URL

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -129,13 +130,19 @@ func labels(file *config.File) metrics.Labels {
 	for _, s := range decision.States() {
 		l.States = append(l.States, s.String())
 	}
-	for _, s := range decision.Steps() {
+	for _, s := range timedSteps() {
 		l.Steps = append(l.Steps, s.String())
 	}
 	for _, r := range pgwire.Reasons() {
 		l.Reasons = append(l.Reasons, r.String())
 	}
 	return l
+}
+
+// timedSteps are the steps whose time is taken in a change of the writer: all but the one in which nothing is changed, and the one that is
+// left at once.
+func timedSteps() []decision.Step {
+	return slices.DeleteFunc(decision.Steps(), func(s decision.Step) bool { return s == decision.Blocked || s == decision.Checking })
 }
 
 // run serves until ctx ends, then stops in order: clients are refused and drained, then the probes, the engine and, last, the admin listener,

@@ -24,6 +24,7 @@ type decisionBody struct {
 	DataLossBytes *int64         `json:"data_loss_bytes"`
 	Criteria      []criterion    `json:"criteria"`
 	Blocking      []string       `json:"blocking"`
+	Overridden    []string       `json:"overridden"`
 	NextAction    *string        `json:"next_action"`
 	IfPrimaryDies *ifPrimaryDies `json:"if_primary_dies"`
 }
@@ -36,6 +37,7 @@ type criterion struct {
 	Node        *string         `json:"node"`
 	AgeMS       *int64          `json:"age_ms"`
 	Explanation *string         `json:"explanation"`
+	Overridden  bool            `json:"overridden"`
 }
 
 type ifPrimaryDies struct {
@@ -48,15 +50,25 @@ type ifPrimaryDies struct {
 
 func newDecisionCommand() *cobra.Command {
 	var flags clientFlags
+	var event, to string
 	cmd := &cobra.Command{
-		Use:   "decision",
+		Use:   "decision [--what-if primary_dead|switchover [--to NODE]]",
 		Short: "show whether the writer may be changed now, what it would cost, and why",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return flags.show(cmd, "/decision", nil, printDecision)
+			asked := cmd.Flags().Changed("what-if")
+			switch {
+			case !asked && cmd.Flags().Changed("to"):
+				return usageError(errors.New("--to needs --what-if: the decision of now names its own candidate"))
+			case !asked:
+				return flags.show(cmd, "/decision", nil, printDecision)
+			}
+			return flags.whatIf(cmd, "--what-if", event, to)
 		},
 	}
 	flags.add(cmd)
+	cmd.Flags().StringVar(&event, "what-if", "", "ask about an event with today's facts: primary_dead or switchover; nothing is changed")
+	cmd.Flags().StringVar(&to, "to", "", "with --what-if: the node that would become the writer")
 	cmd.AddCommand(newWhatIfCommand(&flags))
 	return cmd
 }
@@ -68,19 +80,24 @@ func newWhatIfCommand(flags *clientFlags) *cobra.Command {
 		Short: "show the decision that an event would meet with today's facts; nothing is changed",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if event != "primary_dead" && event != "switchover" {
-				return usageError(errors.New("--event must be primary_dead or switchover"))
-			}
-			query := url.Values{"event": {event}}
-			if to != "" {
-				query.Set("to", to)
-			}
-			return flags.show(cmd, "/decision/what-if", query, printDecision)
+			return flags.whatIf(cmd, "--event", event, to)
 		},
 	}
 	cmd.Flags().StringVar(&event, "event", "", "what happens: primary_dead or switchover")
 	cmd.Flags().StringVar(&to, "to", "", "the node that would become the writer")
 	return cmd
+}
+
+// whatIf asks for the decision that an event would meet.
+func (f *clientFlags) whatIf(cmd *cobra.Command, flag, event, to string) error {
+	if event != "primary_dead" && event != "switchover" {
+		return usageError(errors.New(flag + " must be primary_dead or switchover"))
+	}
+	query := url.Values{"event": {event}}
+	if to != "" {
+		query.Set("to", to)
+	}
+	return f.show(cmd, "/decision/what-if", query, printDecision)
 }
 
 func printDecision(p *printer, body []byte) error {
@@ -98,6 +115,9 @@ func printDecision(p *printer, body []byte) error {
 	if len(d.Blocking) > 0 {
 		rows = append(rows, []cell{text("blocked by"), text(strings.Join(d.Blocking, ", "))})
 	}
+	if len(d.Overridden) > 0 {
+		rows = append(rows, []cell{text("overridden"), {strings.Join(d.Overridden, ", ") + " (an operator took that upon himself)", red}})
+	}
 	if next := known(d.NextAction, asIs); next != unknownText {
 		rows = append(rows, []cell{text("next"), text(next)})
 	}
@@ -113,7 +133,11 @@ func printDecision(p *printer, body []byte) error {
 func criteriaRows(criteria []criterion) [][]cell {
 	rows := [][]cell{header("CRITERION", "VERDICT", "NODE", "VALUE", "THRESHOLD", "AGE", "EXPLANATION")}
 	for _, c := range criteria {
-		row := words(c.Name, c.Verdict, known(c.Node, asIs), scalar(c.Value), scalar(c.Threshold), known(c.AgeMS, millis), known(c.Explanation, asIs))
+		verdict := c.Verdict
+		if c.Overridden {
+			verdict += ", overridden"
+		}
+		row := words(c.Name, verdict, known(c.Node, asIs), scalar(c.Value), scalar(c.Threshold), known(c.AgeMS, millis), known(c.Explanation, asIs))
 		row[1].colour = criterionColour(c.Verdict)
 		rows = append(rows, row)
 	}

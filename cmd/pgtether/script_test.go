@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -138,6 +139,9 @@ func (f *fakeAdmin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a := r.Header.Get("Authorization"); a != "" {
 		request += " " + a
 	}
+	if body, _ := io.ReadAll(r.Body); r.Method == http.MethodPost {
+		request += " " + string(body)
+	}
 	f.mu.Lock()
 	f.requests = append(f.requests, request)
 	f.mu.Unlock()
@@ -197,6 +201,12 @@ func (f *fakeAdmin) body(w http.ResponseWriter, folder, path, name string) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case folder == "refused" && strings.HasPrefix(path, "admin/"):
+		w.WriteHeader(http.StatusConflict)
+	case name == "approve" || name == "resolve":
+		w.WriteHeader(http.StatusAccepted)
+	}
 	_, _ = w.Write(body)
 }
 

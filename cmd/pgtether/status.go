@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,10 @@ type lastChangeBody struct {
 	Epoch         *uint64 `json:"epoch"`
 	Lossless      *string `json:"lossless"`
 	DataLossBytes *int64  `json:"data_loss_bytes"`
+	Commits       *int64  `json:"data_loss_commits_estimate"`
+	LossFrom      *string `json:"loss_from_lsn"`
+	LossTo        *string `json:"loss_to_lsn"`
+	Relaxed       *int64  `json:"relaxed_commits"`
 	Sessions      *struct {
 		Moved   int64 `json:"moved"`
 		Ended   int64 `json:"ended"`
@@ -112,8 +117,15 @@ func printStatus(p *printer, body []byte) error {
 		{text("crash loss"), text(known(s.CrashLossBytes, func(n int64) string { return "at most " + size(n) + " if the writer died now" }))},
 		{text("proxy"), text("pgtether " + orUnknown(s.Version) + ", instance " + orUnknown(s.Instance) + ", started " + orUnknown(s.StartedAt))},
 	}
+	if s.LastChange != nil {
+		at := slices.IndexFunc(rows, func(row []cell) bool { return row[0].text == "last change" })
+		rows = slices.Insert(rows, at+1, words("its loss", lossInWords(*s.LastChange)))
+	}
 	if message := known(s.Message, asIs); message != unknownText {
 		rows = append(rows, words("now", message))
+	}
+	if todo := toDo(s); todo != "" {
+		rows = append(rows, []cell{text("to do"), {todo, red}})
 	}
 	p.table(rows)
 	for _, d := range s.Degraded {
@@ -154,9 +166,6 @@ func sessionsLine(s sessionsBody) string {
 func lastChange(c lastChangeBody) string {
 	parts := []string{fmt.Sprintf("%s %s -> %s at %s, epoch %s, lossless %s",
 		c.Kind, known(c.From, asIs), known(c.To, asIs), c.At, known(c.Epoch, number), known(c.Lossless, asIs))}
-	if c.DataLossBytes != nil && *c.DataLossBytes > 0 {
-		parts = append(parts, "at most "+size(*c.DataLossBytes)+" lost")
-	}
 	if s := c.Sessions; s != nil {
 		parts = append(parts, fmt.Sprintf("sessions: %d moved, %d ended, %d refused", s.Moved, s.Ended, s.Refused))
 	}
@@ -168,6 +177,48 @@ func lastChange(c lastChangeBody) string {
 		parts = append(parts, "steps: "+strings.Join(steps, ", "))
 	}
 	return strings.Join(parts, "; ")
+}
+
+// lossInWords says what the last change cost, so that nobody has to know the four words.
+func lossInWords(c lastChangeBody) string {
+	from, to := known(c.From, asIs), known(c.To, asIs)
+	switch known(c.Lossless, asIs) {
+	case "proven":
+		return "nothing: every commit that was acknowledged through pgtether is on " + to
+	case "relaxed":
+		count := ""
+		if c.Relaxed != nil {
+			count = "the " + number(*c.Relaxed) + " "
+		}
+		return "at most " + count + "commits that had asked for less than the rest (synchronous_commit off or local); every other " +
+			"acknowledged commit is on " + to
+	}
+	if c.DataLossBytes == nil {
+		return "unknown: it cannot be said what " + from + " had acknowledged and " + to + " lacks"
+	}
+	text := "at most " + size(*c.DataLossBytes) + " of write-ahead log that " + from + " may have acknowledged and " + to + " lacks"
+	if c.LossFrom != nil && c.LossTo != nil {
+		text += ", from " + *c.LossFrom + " to " + *c.LossTo
+	}
+	if c.Commits != nil {
+		text += ", about " + number(*c.Commits) + " commits"
+	}
+	return text
+}
+
+// toDo says what only a person can do now; empty when there is nothing.
+func toDo(s statusBody) string {
+	step := known(s.Step, asIs)
+	switch {
+	case step == "halted":
+		return "the promotion cannot be completed and logins are refused: find the node that is the primary, then pgtether resolve --writer NODE"
+	case step == "blocked" && s.Mode != "observe":
+		return "pgtether decision says what blocks; pgtether approve --to NODE --override CRITERION,... lets it happen all the same"
+	case s.Automation == "paused":
+		return "automatic failover is paused: pgtether resume turns it on again"
+	default:
+		return ""
+	}
 }
 
 func nodeRows(nodes []nodeBody) [][]cell {

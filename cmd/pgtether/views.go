@@ -27,6 +27,7 @@ func (d *daemon) newAdmin(file *config.File, clock *control.Clock) *admin.Server
 			a, err := d.loop.WhatIf(ctx, q)
 			return a, unavailable(err)
 		},
+		Command:       d.command,
 		Sessions:      d.sessions,
 		Events:        d.eventsSince,
 		EventsChanged: d.events.Changed,
@@ -45,14 +46,28 @@ func unavailable(err error) error {
 	return err
 }
 
-// ready says whether logins are accepted that can be served or held.
-func (d *daemon) ready() (bool, string) {
-	if d.exiting.Load() {
-		return false, "draining for exit"
+// command hands an operator's command to the engine.
+func (d *daemon) command(ctx context.Context, c decision.Command) (admin.CommandReply, error) {
+	r, err := d.loop.Command(ctx, c)
+	if err != nil {
+		return admin.CommandReply{}, unavailable(err)
 	}
-	s := d.loop.View().Status
-	if s.Writes == decision.WritesOpen {
+	return admin.CommandReply(r), nil
+}
+
+// ready says whether logins are accepted that can be served or held.
+func (d *daemon) ready() (bool, string) { return readiness(d.exiting.Load(), d.loop.View().Status) }
+
+// readiness is false where every login would be refused: while the process ends, before anything is known, and when a promotion has halted,
+// until it ends.
+func readiness(exiting bool, s decision.Status) (bool, string) {
+	switch {
+	case exiting:
+		return false, "draining for exit"
+	case s.Writes == decision.WritesOpen:
 		return true, "logins are served by " + s.Writer.V
+	case s.Writes == decision.WritesRefused:
+		return false, "logins are refused until an operator decides (pgtether resolve): " + s.Message
 	}
 	for _, n := range s.Nodes {
 		if n.ObservedAge.Known {
@@ -92,8 +107,10 @@ func (d *daemon) reloadForAdmin(ctx context.Context) (admin.Reloaded, error) {
 }
 
 // gauges is the part of /status that Prometheus sees.
-func (d *daemon) gauges() metrics.Snapshot {
-	v := d.loop.View()
+func (d *daemon) gauges() metrics.Snapshot { return snapshot(d.loop.View()) }
+
+// snapshot turns one picture of the engine into gauges. A criterion that an operator overrides does not pass by that.
+func snapshot(v control.View) metrics.Snapshot {
 	s := metrics.Snapshot{
 		State: v.Status.State.String(), Epoch: v.Status.Epoch.V, WritesOpen: v.Status.Writes == decision.WritesOpen,
 		LossBytes: gauge(v.Status.CrashLossBytes),

@@ -23,6 +23,7 @@ type decisionBody struct {
 	RelaxedCommits *uint64         `json:"relaxed_commits"`
 	Criteria       []criterionBody `json:"criteria"`
 	Blocking       []string        `json:"blocking"`
+	Overridden     []string        `json:"overridden"`
 	NextAction     string          `json:"next_action"`
 	IfPrimaryDies  outlookBody     `json:"if_primary_dies"`
 }
@@ -35,6 +36,7 @@ type criterionBody struct {
 	Node        *string `json:"node"`
 	AgeMS       *int64  `json:"age_ms"`
 	Explanation string  `json:"explanation"`
+	Overridden  bool    `json:"overridden"`
 }
 
 type outlookBody struct {
@@ -63,20 +65,20 @@ func (s *Server) whatIf(w http.ResponseWriter, r *http.Request) {
 	}
 	d, err := s.deps.WhatIf(r.Context(), q)
 	if err != nil {
-		s.unavailable(w, r, err)
+		s.unavailable(w, r, err, "try again")
 		return
 	}
 	reply(w, r, http.StatusOK, s.renderDecision(d))
 }
 
 // unavailable answers when a dependency could not.
-func (s *Server) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) unavailable(w http.ResponseWriter, r *http.Request, err error, hint string) {
 	message := "no answer in time"
 	if errors.Is(err, ErrUnavailable) {
 		message = ErrUnavailable.Error()
 	}
 	s.deps.Log.Debug("admin request not answered", "path", r.URL.Path, "err", err)
-	refuse(w, r, http.StatusServiceUnavailable, "unavailable", message, "try again")
+	refuse(w, r, http.StatusServiceUnavailable, "unavailable", message, hint)
 }
 
 func (s *Server) renderDecision(d decision.Decision) decisionBody {
@@ -84,7 +86,7 @@ func (s *Server) renderDecision(d decision.Decision) decisionBody {
 		At: s.at(d.At), Epoch: known(d.Epoch), State: d.State.String(), Writer: known(d.Writer), Candidate: known(d.Candidate),
 		Event: text(string(d.Event)), Verdict: verdict(d.Safe), Risk: string(d.Risk), Lossless: string(d.Lossless),
 		DataLossBytes: known(d.LossBytes), RelaxedCommits: known(d.RelaxedCommits), Criteria: []criterionBody{}, Blocking: list(d.Blocking),
-		NextAction: d.NextAction,
+		Overridden: list(d.Overridden), NextAction: d.NextAction,
 		IfPrimaryDies: outlookBody{
 			Verdict: verdict(d.IfPrimaryDies.Safe), Risk: string(d.IfPrimaryDies.Risk), Lossless: string(d.IfPrimaryDies.Lossless),
 			DataLossBytes: known(d.IfPrimaryDies.LossBytes), Blocking: list(d.IfPrimaryDies.Blocking),
@@ -93,7 +95,7 @@ func (s *Server) renderDecision(d decision.Decision) decisionBody {
 	for _, c := range d.Criteria {
 		body.Criteria = append(body.Criteria, criterionBody{
 			Name: c.Name, Verdict: c.Verdict.String(), Value: text(c.Value), Threshold: text(c.Threshold), Node: text(c.Node),
-			AgeMS: millis(c.Age), Explanation: c.Explanation,
+			AgeMS: millis(c.Age), Explanation: c.Explanation, Overridden: c.Overridden,
 		})
 	}
 	return body

@@ -26,6 +26,8 @@ type Deps struct {
 	Decision func() decision.Decision
 	// WhatIf asks the engine a question. It returns ErrUnavailable when there is nobody to ask any more.
 	WhatIf func(ctx context.Context, q decision.Question) (decision.Decision, error)
+	// Command hands an operator's command to the engine. It returns ErrUnavailable when there is nobody to take it any more.
+	Command func(ctx context.Context, c decision.Command) (CommandReply, error)
 	// Sessions counts the sessions of the data plane.
 	Sessions func() Sessions
 	// Events returns at most limit events with a number greater than since, oldest first. EventsChanged returns a channel that is closed at the

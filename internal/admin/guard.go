@@ -3,8 +3,6 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,7 +41,7 @@ func (s *Server) permit(w http.ResponseWriter, r *http.Request) bool {
 			"use http://127.0.0.1 or http://localhost, or set token_file in [admin]")
 		return false
 	}
-	return s.noBody(w, r)
+	return true
 }
 
 // showsToken compares in a time that does not depend on where the two differ, nor on the token's length.
@@ -63,25 +61,6 @@ func isLocalName(host string) bool {
 		return ip.IsLoopback()
 	}
 	return strings.EqualFold(name, "localhost")
-}
-
-// noBody reads the body, within bounds, and refuses one that says anything: no command of this version takes one.
-func (s *Server) noBody(w http.ResponseWriter, r *http.Request) bool {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		refuse(w, r, http.StatusRequestEntityTooLarge, "too_large", "the body is larger than 64 KiB", "this command takes no body")
-		return false
-	case err != nil:
-		refuse(w, r, http.StatusBadRequest, "bad_request", "the body cannot be read", "this command takes no body")
-		return false
-	case len(strings.TrimSpace(string(body))) > 0:
-		refuse(w, r, http.StatusBadRequest, "bad_request", "this command takes no body", "send it without one")
-		return false
-	}
-	// The request is whole: its deadline must not cut off a command that takes longer.
-	return http.NewResponseController(w).SetReadDeadline(time.Time{}) == nil
 }
 
 // quietLog writes at most one refusal per second: whoever is refused must not be able to fill the log.

@@ -115,6 +115,7 @@ func TestACommandTakesNoBody(t *testing.T) {
 	}{
 		"none":          {"", 200},
 		"blanks":        {" \r\n", 200},
+		"an empty one":  {"{}", 200},
 		"something":     {`{"now": true}`, 400},
 		"just too much": {strings.Repeat(" ", maxBodyBytes+1), 413},
 		"far too much":  {strings.Repeat("x", 4*maxBodyBytes), 413},

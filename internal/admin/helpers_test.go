@@ -37,6 +37,7 @@ type world struct {
 	status   decision.Status
 	decision decision.Decision
 	whatIf   func(context.Context, decision.Question) (decision.Decision, error)
+	command  func(context.Context, decision.Command) (CommandReply, error)
 	sessions Sessions
 	reload   func(context.Context) (Reloaded, error)
 	stateID  string
@@ -63,6 +64,7 @@ func (w *world) deps() Deps {
 		Status:        func() decision.Status { return w.status },
 		Decision:      func() decision.Decision { return w.decision },
 		WhatIf:        w.whatIf,
+		Command:       w.command,
 		Sessions:      func() Sessions { return w.sessions },
 		Events:        w.since,
 		EventsChanged: w.changed,

@@ -229,13 +229,16 @@ func TestEveryAnswerIsOneOfThoseDescribed(t *testing.T) {
 	r := start(t, w)
 	d := described(t)
 	for _, c := range []struct{ method, path, query string }{
+		{"POST", "/admin/approve", ""}, {"POST", "/admin/approve", "?epoch=1"}, {"GET", "/admin/approve", ""}, {"POST", "/admin/resolve", ""},
+		{"PUT", "/admin/resolve", ""}, {"POST", "/admin/abort", ""}, {"GET", "/admin/abort", ""}, {"POST", "/admin/hold", ""},
+		{"POST", "/admin/hold", "?for=1h"}, {"DELETE", "/admin/hold", ""}, {"POST", "/admin/resume", ""}, {"GET", "/admin/resume", ""},
 		{"GET", "/status", ""}, {"GET", "/status", "?x=1"}, {"PUT", "/status", ""}, {"GET", "/decision", ""},
 		{"GET", "/decision/what-if", "?event=primary_dead"}, {"GET", "/decision/what-if", "?event=earthquake"},
 		{"GET", "/events", ""}, {"GET", "/events", "?limit=0"}, {"GET", "/events/stream", "?since=x"}, {"DELETE", "/events/stream", ""},
 		{"GET", "/openapi.json", ""}, {"GET", "/metrics", ""}, {"GET", "/healthz", ""}, {"GET", "/readyz", ""}, {"POST", "/readyz", ""},
 		{"POST", "/admin/reload", ""}, {"GET", "/admin/reload", ""}, {"POST", "/admin/reload", "?now=1"},
 	} {
-		a := r.do(c.method, c.path+c.query, nil)
+		a := r.do(c.method, c.path+c.query, withBody(commandBodies[c.path]))
 		method := strings.ToLower(c.method)
 		if a.status == http.StatusMethodNotAllowed {
 			method = slices.Collect(maps.Keys(d.Paths[c.path]))[0]

@@ -51,10 +51,13 @@ type reloadBody struct {
 
 // reload answers POST /admin/reload.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	if !s.nothing(w, r) {
+		return
+	}
 	done, err := s.deps.Reload(r.Context())
 	switch {
 	case errors.Is(err, ErrUnavailable) || err != nil && r.Context().Err() != nil:
-		s.unavailable(w, r, err)
+		s.unavailable(w, r, err, "try again")
 	case err != nil:
 		s.deps.Log.Warn("admin command failed", "path", r.URL.Path, "client", r.RemoteAddr, "err", err)
 		refuse(w, r, http.StatusBadRequest, "invalid_config", err.Error(), "nothing has changed: the configuration before it stays in force")

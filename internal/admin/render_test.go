@@ -49,6 +49,9 @@ func fullWorld() *world {
 	}
 	w.decision = fullDecision()
 	w.whatIf = func(context.Context, decision.Question) (decision.Decision, error) { return fullDecision(), nil }
+	w.command = func(context.Context, decision.Command) (CommandReply, error) {
+		return CommandReply{Message: "automatic failover is paused until it is resumed", Decision: fullDecision()}, nil
+	}
 	w.reload = func(context.Context) (Reloaded, error) {
 		return Reloaded{Changes: []string{"limits.max_clients: 100 -> 200"}, Warnings: []string{"pgtether.toml: node: only one node is configured"}}, nil
 	}
@@ -111,6 +114,25 @@ func TestAnswersAreThoseOfTheGoldenFiles(t *testing.T) {
 	}
 }
 
+// TestAHaltedPromotionIsShownWithTheLastFailover has the status of a proxy that waits for its operator.
+func TestAHaltedPromotionIsShownWithTheLastFailover(t *testing.T) {
+	w := fullWorld()
+	w.status.Mode, w.status.Automation, w.status.AutomationReason = decision.ModeAuto, decision.AutomationPaused, ""
+	w.status.State, w.status.Step, w.status.Writes = decision.Promoting, decision.Halted, decision.WritesRefused
+	w.status.Writer, w.status.Message = decision.Opt[string]{}, "region-a has not become the writer within 1m0s"
+	c := w.status.LastChange.V
+	c.Kind, c.Lossless, c.RelaxedCommits = decision.ChangeFailover, decision.LosslessRelaxed, decision.Some(uint64(3))
+	c.Steps = nil
+	for _, step := range []decision.Step{decision.Confirming, decision.Draining, decision.Cutting, decision.Reprobing, decision.Fencing,
+		decision.Sampling, decision.StepPromoting, decision.Verifying, decision.Opening} {
+		c.Steps = append(c.Steps, decision.StepTime{Step: step, Took: time.Second})
+	}
+	w.status.LastChange = decision.Some(c)
+	a := start(t, w).do("GET", "/status", nil)
+	golden(t, "status-halted", a.body)
+	conforms(t, "Status", a.body)
+}
+
 func TestEveryStateAndWordOfTheEngineIsDescribed(t *testing.T) {
 	w := fullWorld()
 	s := New(w.deps())
@@ -126,6 +148,15 @@ func TestEveryStateAndWordOfTheEngineIsDescribed(t *testing.T) {
 		for _, mode := range []decision.Mode{decision.ModeObserve, decision.ModeManual, decision.ModeAuto} {
 			st := w.status
 			st.State, st.Mode = state, mode
+			for _, st.Automation = range []decision.Automation{decision.AutomationOn, decision.AutomationOff, decision.AutomationPaused} {
+				check("Status", s.renderStatus(st, Sessions{}))
+			}
+		}
+	}
+	for _, step := range decision.Steps() {
+		for _, writes := range []decision.Writes{decision.WritesHeld, decision.WritesOpen, decision.WritesRefused} {
+			st := w.status
+			st.Step, st.Writes = step, writes
 			check("Status", s.renderStatus(st, Sessions{}))
 		}
 	}
@@ -137,6 +168,9 @@ func TestEveryStateAndWordOfTheEngineIsDescribed(t *testing.T) {
 					IfPrimaryDies: decision.Outlook{Lossless: lossless, Risk: risk}}))
 			}
 		}
+	}
+	for _, code := range everyRefusal {
+		check("Error", errorBody{errorDetail{Code: string(code)}})
 	}
 	for _, verdict := range []decision.Verdict{decision.Unknown, decision.Pass, decision.Fail, decision.NotNeeded} {
 		d := fullDecision()
@@ -150,7 +184,8 @@ func TestEveryStateAndWordOfTheEngineIsDescribed(t *testing.T) {
 	}
 	for _, kind := range []decision.NoteKind{
 		decision.NoteTransition, decision.NoteStep, decision.NoteQuarantined, decision.NoteReleased, decision.NoteCut, decision.NoteOpened,
-		decision.NoteReload, decision.NoteStalled,
+		decision.NoteReload, decision.NoteStalled, decision.NoteCommand, decision.NoteRefused, decision.NotePromotionRequested,
+		decision.NotePromoted, decision.NoteUndone, decision.NoteHalted,
 	} {
 		check("Event", renderEvent(Event{Seq: 1, Kind: string(kind)}))
 	}

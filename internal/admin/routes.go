@@ -28,6 +28,11 @@ func routes() []route {
 		{method: http.MethodGet, path: "/metrics", anyQuery: true, serve: (*Server).metrics},
 		{method: http.MethodGet, path: "/healthz", anyQuery: true, serve: (*Server).healthz},
 		{method: http.MethodGet, path: "/readyz", anyQuery: true, serve: (*Server).readyz},
+		{method: http.MethodPost, path: "/admin/approve", serve: (*Server).approve},
+		{method: http.MethodPost, path: "/admin/resolve", serve: (*Server).resolve},
+		{method: http.MethodPost, path: "/admin/abort", serve: (*Server).abort},
+		{method: http.MethodPost, path: "/admin/hold", serve: (*Server).hold},
+		{method: http.MethodPost, path: "/admin/resume", serve: (*Server).resume},
 		{method: http.MethodPost, path: "/admin/reload", serve: (*Server).reload},
 	}
 }

@@ -176,14 +176,20 @@ func TestWarningsSayWhatAnOperatorShouldKnow(t *testing.T) {
 		document, want string
 		env            map[string]string
 	}{
-		"clear text":      {valid, `listen.tls: clients of other machines connect without encryption`, nil},
-		"no password":     {valid, `probe.user: no password is known for "pgtether"`, nil},
-		"one node":        {strings.Replace(valid, "[[node]]\nname = \"region-b\"\naddress = \"10.0.0.12:5432\"\n", "", 1), "node: only one node is configured", nil},
-		"open admin":      {valid + "[admin]\naddress = \"0.0.0.0:7432\"\n", `admin.address: "0.0.0.0:7432" can be reached from other machines and no token is set`, nil},
-		"open secret":     {valid + fmt.Sprintf("[admin]\ntoken_file = %q\n", open), `has the mode 0644: other users can read or change the secret in it`, nil},
-		"expired":         {valid + tlsWith(oldCrt, oldKey), "expired on 2026-05-01", nil},
-		"expires soon":    {valid + tlsWith(soonCrt, soonKey), "expires on 2026-06-11", nil},
-		"not yet valid":   {valid + tlsWith(newCrt, newKey), "is not valid before 2026-06-02", nil},
+		"clear text":                   {valid, `listen.tls: clients of other machines connect without encryption`, nil},
+		"no password":                  {valid, `probe.user: no password is known for "pgtether"`, nil},
+		"one node":                     {strings.Replace(valid, "[[node]]\nname = \"region-b\"\naddress = \"10.0.0.12:5432\"\n", "", 1), "node: only one node is configured", nil},
+		"open admin":                   {valid + "[admin]\naddress = \"0.0.0.0:7432\"\n", `admin.address: "0.0.0.0:7432" can be reached from other machines and no token is set`, nil},
+		"open secret":                  {valid + fmt.Sprintf("[admin]\ntoken_file = %q\n", open), `has the mode 0644: other users can read or change the secret in it`, nil},
+		"expired":                      {valid + tlsWith(oldCrt, oldKey), "expired on 2026-05-01", nil},
+		"expires soon":                 {valid + tlsWith(soonCrt, soonKey), "expires on 2026-06-11", nil},
+		"not yet valid":                {valid + tlsWith(newCrt, newKey), "is not valid before 2026-06-02", nil},
+		"lossless, and others promote": {valid + "require_lossless = true\n", `12: failover.require_lossless: has no effect in mode "observe"`, nil},
+		"a fence, and others promote":  {valid + "require_fence = true\n", `12: failover.require_fence: has no effect in mode "observe"`, nil},
+		"logins give up too early": {strings.Replace(valid, "observe", "auto", 1) + "[hold]\nlogin = \"5s\"\n",
+			"13: hold.login: hold.login (5s) is not longer than failover.stable_for (5s)", nil},
+		"a failure takes too long": {strings.Replace(valid, "observe", "auto", 1) + "stable_for = \"1m\"\n",
+			"12: failover.stable_for: hold.login (15s) is not longer than failover.stable_for (60s)", nil},
 		"channel binding": {valid + tlsWith(soonCrt, soonKey), "auth.scram: with TLS on both legs", nil},
 	} {
 		path := write(t, "pgtether.toml", c.document)

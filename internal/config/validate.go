@@ -22,6 +22,7 @@ func validate(f *File, r *report) {
 	checkBackendTLS(f, r)
 	checkProbe(f, r)
 	checkTimes(f, r)
+	checkFailover(f, r)
 	checkAuth(f, r)
 }
 

@@ -48,7 +48,7 @@ type Node struct {
 // Criterion is one criterion as GET /decision shows it. Node is empty for those that concern no single node.
 type Criterion struct {
 	Name, Node string
-	// Pass is true for those that pass and for those that are not needed. Unknown never passes.
+	// Pass is true for those that pass and for those that are not needed. Unknown never passes, nor does what an operator overrides.
 	Pass bool
 }
 

@@ -14,7 +14,7 @@ var (
 	nodeRoleDesc   = prometheus.NewDesc("pgtether_node_role", "1 for what the node says it is, 0 for the others.", []string{"node", "role"}, nil)
 	nodeLagDesc    = prometheus.NewDesc("pgtether_node_lag_bytes", "Bytes of WAL that the standby has not received; NaN when unknown.",
 		[]string{"node"}, nil)
-	criterionDesc = prometheus.NewDesc("pgtether_criterion_pass", "1 when the criterion does not stand against a change of the writer.",
+	criterionDesc = prometheus.NewDesc("pgtether_criterion_pass", "1 when the criterion passes or is not needed; one that an operator overrides does not pass by that.",
 		[]string{"criterion", "node"}, nil)
 	lossDesc = prometheus.NewDesc("pgtether_failover_data_loss_bytes", "Bytes of WAL that a crash of the writer now could lose; NaN when unknown.",
 		nil, nil)

@@ -74,6 +74,7 @@ func mistakes() []mistake {
 		add("SCRAM answered without verifiers", "[auth]\nscram = \"proxy\" #!", "auth.scram", "verifier_file", "verifier_lookup"),
 		add("SCRAM answered where nothing is seen", "[listen]\ntls = \"passthrough\"\n[auth]\nscram = \"proxy\" #!\nverifier_lookup = \"pgtether.scram_verifier\"", "auth.scram", "passthrough", `"relay"`),
 		// What this version does not do.
+		add("a fence that nobody has", "[failover]\nmode = \"auto\"\nrequire_fence = true #!", "failover.require_fence", "needs hooks.fence", "[hooks]"),
 		add("a read listener", "[read]\naddress = \"127.0.0.1:6433\" #!", "read.address", "not in this version"),
 		add("several proxies", "[etcd]\nendpoints = [\"https://127.0.0.1:2379\"] #!", "etcd.endpoints", "not in this version"),
 		// What is no TOML, or not enough of one.
