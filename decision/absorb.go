@@ -87,6 +87,8 @@ func (e *Engine) complete(ev Completed) {
 		e.promoteDone(ev.Outcome)
 	case e.change.Known && e.change.V.verify.busy && e.change.V.verify.id == ev.ActionID:
 		e.verifyDone(ev.Outcome)
+	case e.unfence.busy && e.unfence.id == ev.ActionID:
+		e.unfenced(ev.Outcome)
 	case e.restore.busy && e.restore.id == ev.ActionID:
 		e.syncRestored(ev.Outcome)
 	case e.rememberID == ev.ActionID:

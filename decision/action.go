@@ -2,8 +2,8 @@ package decision
 
 import "time"
 
-// Action is one thing the shell must do: Persist, Remember, Note, Hold, Open, Cut, Pace, ProbeNow, Fence, Promote, Verify, RestoreSync,
-// Checkpoint or Answer. Actions of one Step are performed in
+// Action is one thing the shell must do: Persist, Remember, Note, Hold, Open, Cut, Pace, ProbeNow, Fence, Promote, Verify, Unfence,
+// EndConflicts, RestoreSync, Checkpoint or Answer. Actions of one Step are performed in
 // the order in which they are returned; an action is begun only when those before it have been handed over (Note and Persist: made durable
 // or reported as failed by Completed).
 type Action interface {
@@ -183,6 +183,21 @@ type RestoreSync struct {
 	Node    string
 	Address string
 	Names   string
+}
+
+// Unfence asks for what a Fence by SQL did to be undone: the node is the writer again, or a standby that may become one. Its outcome must be
+// reported.
+type Unfence struct {
+	Header
+	Node    string
+	Address string
+}
+
+// EndConflicts asks for the queries that hold replay back on a standby to be ended: the writer is gone, and nothing else keeps the standby from
+// taking over. Best effort.
+type EndConflicts struct {
+	Header
+	Node string
 }
 
 // Checkpoint asks for a checkpoint on the node, so that its control file names the new timeline. Best effort.

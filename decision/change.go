@@ -229,7 +229,8 @@ func (e *Engine) lookChange(s *sight) {
 	default:
 		s.situation = sitSampling
 		d := e.verdict(e.ask(EventPrimaryDead, false, ""))
-		s.turn = d.Safe
+		counted := e.planeAt > c.cutAt.V // the count of relaxed commits is whole only after the cut
+		s.turn = d.Safe && counted
 		s.message = fmt.Sprintf("%s has all it will ever have; the criteria are judged once more", target)
 		if !d.Safe {
 			s.message += ": not known yet: " + strings.Join(d.Blocking, ", ")
@@ -279,6 +280,10 @@ func (e *Engine) startFence(c *change) {
 	case c.fence.busy:
 	case !e.cfg.FenceHook && !alive:
 		c.fencedAt, c.fenceSay = Some(e.now), "none: the old writer cannot be reached, and there is no hooks.fence"
+	case alive && e.rec.Fenced != e.rec.Writer.Node:
+		// On disk before it is done, so that a restart knows what is to be undone.
+		e.rec.Fenced, e.dirty = e.rec.Writer.Node, true
+	case e.dirty || e.pending.Known:
 	case !c.fence.sent.Known:
 		f := Fence{Header: e.head("fencing"), Epoch: e.rec.Epoch, Node: e.rec.Writer.Node, Address: e.rec.Writer.Address, Hook: e.cfg.FenceHook, SQL: alive,
 			Target: c.target.Name}

@@ -119,7 +119,11 @@ func noSplitBrain(q *inquiry) Criterion {
 		return Criterion{Verdict: Fail, Value: fmt.Sprint(len(primaries)), Threshold: "1", Node: primaries[1],
 			Explanation: fmt.Sprintf("%s and %s both answer as primary", primaries[0], primaries[1])}
 	case len(primaries) > limit:
-		c := q.of(e.viewOf(primaries[0]), Fail, "%s answers as primary beside the writer %s", primaries[0], e.rec.Writer.Node)
+		v := e.viewOf(primaries[0])
+		c := q.of(v, Fail, "%s answers as primary beside the writer %s", primaries[0], e.rec.Writer.Node)
+		if d, ok := e.divergence(v).Get(); ok {
+			c.Explanation += fmt.Sprintf("; it has written %s since timeline %d was left", sizeText(d), v.obs.Timeline.V)
+		}
 		c.Value, c.Threshold = fmt.Sprint(len(primaries)), "0"
 		return c
 	case unsure != nil:
@@ -259,6 +263,11 @@ func promotable(q *inquiry) Criterion {
 			c.Value, c.Threshold = fmt.Sprint(p.theirs.V), fmt.Sprint(p.needed.V)
 			return c
 		}
+	}
+	if on, ok := s.DefaultReadOnly.Get(); ok && on {
+		c = q.of(v, Fail, "default_transaction_read_only is on at %s: it would refuse every write after a promotion", v.node.Name)
+		c.Value, c.Threshold = "on", "off"
+		return c
 	}
 	may, known := s.CanPromote.Get()
 	delay, delayKnown := s.RecoveryMinApplyDelay.Get()

@@ -73,6 +73,9 @@ type Engine struct {
 	// confirmed are positions of the open epoch's writer with the relaxed commits that had been counted by then.
 	confirmed []confirmation
 	restore   errand
+	unfence   errand
+	// conflictsEnded is when queries that hold replay back were last asked to be ended.
+	conflictsEnded Opt[Instant]
 	// syncSaid is why synchronous_standby_names was last said not to be put back.
 	syncSaid string
 

@@ -151,6 +151,8 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 	if covered && l.relaxed.Known {
 		l.lossless = LosslessRelaxed
 		l.why = fmt.Sprintf("%d commits since the last confirmed position asked for less; ", l.relaxed.V)
+	} else if !covered && why != "" {
+		l.why = why + "; "
 	}
 	l.why += "last known position " + k.LSN.String() + ", " + ageText(age) + " old"
 	if k.Rate.Known {
@@ -240,8 +242,11 @@ func (e *Engine) coveredBySync(candidate string, k LastKnown, received LSN) (boo
 	default:
 		return false, ""
 	}
-	if k.Settings.RelaxedRoles != Some(0) {
-		return false, ""
+	switch n, known := k.Settings.RelaxedRoles.Get(); {
+	case !known:
+		return false, "whether a role or database asks for less could not be read"
+	case n > 0:
+		return false, fmt.Sprintf("%d roles or databases ask for less by their own settings, and their commits cannot be counted", n)
 	}
 	// While the writer is open its commits wait for the candidate; that it has received the rest is for the moment of the change.
 	if !e.state.open() && received < k.LSN {

@@ -87,6 +87,9 @@ type Record struct {
 	Promotion Opt[Promotion] `json:"promotion"`
 	// Paused: an operator has paused automation.
 	Paused bool `json:"paused,omitempty"`
+	// Fenced is the node on which pgtether has made transactions read-only, or was about to; empty when there is none. It is undone when the
+	// node is the writer again or a standby.
+	Fenced string `json:"fenced,omitempty"`
 	// SyncNames is what synchronous_standby_names was on the writer before pgtether emptied it there; it is put back when the former writer
 	// streams again.
 	SyncNames string `json:"sync_names,omitempty"`

@@ -74,6 +74,14 @@ func setFact(t *testing.T, w *world, s *server, key, value string) {
 		s.set.CanPromote = Some(value == "true")
 	case "sync-names":
 		s.set.SynchronousStandbyNames = Some(value)
+	case "read-only":
+		s.set.DefaultReadOnly = Some(value == "true")
+	case "waits":
+		s.waits = value
+	case "rival":
+		s.rivals = strings.Fields(value)
+	case "lock":
+		s.locked = value == "theirs"
 	case "can-set-sync":
 		s.set.CanSetSyncNames = Some(value == "true")
 	case "receiver-timeout":

@@ -264,7 +264,7 @@ func (s *shell) perform(actions []Action) {
 				s.noted[a.Epoch.V]++
 				s.promised[a.Epoch.V] = s.file.Promotion.V.Node
 			}
-		case Fence, Verify, RestoreSync:
+		case Fence, Verify, Unfence, RestoreSync:
 			s.waiting = append(s.waiting, waiting{id: a.Head().ID, errand: a})
 		case Promote:
 			s.checkPromote(a)

@@ -74,8 +74,11 @@ type server struct {
 	lands                                Instant
 	receiverAge                          time.Duration
 	receiverStatus                       string
-	partitioned                          bool // standby cannot reach its upstream
-	unprobed                             bool // its prober has died
+	partitioned                          bool     // standby cannot reach its upstream
+	unprobed                             bool     // its prober has died
+	waits                                string   // what replay waits for
+	rivals                               []string // other pgtether processes that watch it
+	locked                               bool     // another one holds the lock
 }
 
 // rowsHit counts the rows of the table that were taken, by the place they lead to and their text.
@@ -178,7 +181,7 @@ func (w *world) probe(s *server) Observation {
 		return o
 	}
 	o.Role, o.ServerID, o.VersionNum, o.StartedAgo = s.role, Some(s.id), Some(150012), Some(s.startedAgo)
-	o.Settings = s.set
+	o.Settings, o.Rivals, o.AdvisoryLock = s.set, Some(s.rivals), Some(!s.locked)
 	if s.role == RolePrimary {
 		o.CurrentLSN, o.FlushLSN = Some(s.lsn), Some(s.lsn)
 		var rows []Sender
@@ -193,6 +196,9 @@ func (w *world) probe(s *server) Observation {
 		return o
 	}
 	o.ReceivedLSN, o.ReplayedLSN, o.ReplayPaused = Some(s.lsn), Some(s.lsn-LSN(s.gap)), Some(s.paused)
+	if s.waits != "" {
+		o.ReplayWaits = Some(s.waits)
+	}
 	if s.blindMonitor {
 		return o
 	}
@@ -278,6 +284,13 @@ func (w *world) perform(a Action) (next []Event) {
 		done("promotion", func() Outcome { return o })
 	case Verify:
 		done("verify", func() Outcome { return Outcome{Err: w.verifies(a)} })
+	case Unfence:
+		done("unfence", func() Outcome {
+			w.server(a.Node).set.DefaultReadOnly = Some(false)
+			return Outcome{}
+		})
+	case EndConflicts:
+		w.server(a.Node).gap, w.server(a.Node).waits = 0, "RecoveryWalStream"
 	case RestoreSync:
 		done("restore", func() Outcome {
 			if w.restoreErr == "" {
@@ -527,6 +540,9 @@ func describe(a Action) string {
 		if r.SyncNames != "" {
 			text += fmt.Sprintf(" sync_names=%q", r.SyncNames)
 		}
+		if r.Fenced != "" {
+			text += " fenced=" + r.Fenced
+		}
 		return text
 	case Fence:
 		return fmt.Sprintf("fence %s hook=%v sql=%v target=%s", a.Node, a.Hook, a.SQL, a.Target)
@@ -538,6 +554,10 @@ func describe(a Action) string {
 			text += ", synchronous_standby_names emptied"
 		}
 		return text
+	case Unfence:
+		return "unfence " + a.Node
+	case EndConflicts:
+		return "end conflicts on " + a.Node
 	case RestoreSync:
 		return fmt.Sprintf("restore synchronous_standby_names=%q on %s", a.Names, a.Node)
 	case Answer:

@@ -114,7 +114,7 @@ var transitions = []Transition{
 	{From: []Place{checking, draining}, To: cutting, when: is(sitCutting), Why: "the paths of the epoch are closed, those to clients first"},
 	{From: []Place{checking, draining, cutting}, To: reprobing, when: is(sitReprobing),
 		Why: "no path is left: the old writer is asked once more whether it is alive"},
-	{From: []Place{checking, cutting, reprobing}, To: fencing, when: is(sitFencing), Why: "the old writer gave no sign of life: it is fenced as far as it can be reached"},
+	{From: []Place{checking, cutting, reprobing}, To: fencing, when: is(sitFencing), Why: "the old writer has been asked once more: it is fenced as far as it can be reached"},
 	{From: []Place{checking, reprobing, fencing}, To: sampling, when: is(sitSampling), Why: "what the candidate has received is waited for to stand still"},
 	{From: append([]Place{sampling, verifying, opening, halted}, whileClosed...), To: promoting, when: is(sitPromoting),
 		Why: "the promotion is on disk: from here on nothing is undone, and the target never changes"},

@@ -35,6 +35,8 @@ func (e *Engine) work(s *sight) {
 		e.dirty = false
 	}
 	e.putSyncBack(s)
+	e.liftFence()
+	e.freeReplay(s)
 	e.setPace()
 }
 
@@ -194,6 +196,9 @@ func (e *Engine) announce() {
 func (e *Engine) automationReason() string {
 	if e.rec.Paused {
 		return "an operator has paused it"
+	}
+	if why := e.rival(); why != "" {
+		return why
 	}
 	for i := range e.views {
 		if v := &e.views[i]; v.blind != "" {

@@ -115,6 +115,25 @@ func (o *operator) Verify(ctx context.Context, a decision.Verify) error {
 	return o.nodes.ProveWritable(ctx, t, health.Want{SystemID: a.SystemID, MinTimeline: a.Above + 1})
 }
 
+// Unfence makes transactions read-write again.
+func (o *operator) Unfence(ctx context.Context, node string) error {
+	t, err := o.target(node)
+	if err != nil {
+		return err
+	}
+	return o.nodes.UnfenceSQL(ctx, t)
+}
+
+// EndConflicts ends the queries that hold replay back.
+func (o *operator) EndConflicts(ctx context.Context, node string) error {
+	t, err := o.target(node)
+	if err != nil {
+		return err
+	}
+	_, err = o.nodes.EndReplayConflicts(ctx, t)
+	return err
+}
+
 // RestoreSync sets synchronous_standby_names.
 func (o *operator) RestoreSync(ctx context.Context, node, names string) error {
 	t, err := o.target(node)

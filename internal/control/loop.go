@@ -60,6 +60,10 @@ type Operator interface {
 	Promote(ctx context.Context, node string) error
 	// Verify proves that a promoted node can commit.
 	Verify(ctx context.Context, a decision.Verify) error
+	// Unfence undoes what a fence by SQL did.
+	Unfence(ctx context.Context, node string) error
+	// EndConflicts ends the queries that hold replay back on a standby.
+	EndConflicts(ctx context.Context, node string) error
 	// RestoreSync sets synchronous_standby_names on a writer.
 	RestoreSync(ctx context.Context, node, names string) error
 	// Checkpoint makes a checkpoint.

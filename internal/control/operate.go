@@ -24,6 +24,10 @@ func (l *Loop) operate(a decision.Action) (decision.Outcome, bool) {
 		l.errand(a.ID, errandTimeout, func(ctx context.Context) (string, error) { return "", op.Promote(ctx, a.Node) })
 	case decision.Verify:
 		l.errand(a.ID, errandTimeout, func(ctx context.Context) (string, error) { return "", op.Verify(ctx, a) })
+	case decision.Unfence:
+		l.errand(a.ID, errandTimeout, func(ctx context.Context) (string, error) { return "", op.Unfence(ctx, a.Node) })
+	case decision.EndConflicts:
+		l.errand(a.ID, errandTimeout, func(ctx context.Context) (string, error) { return "", op.EndConflicts(ctx, a.Node) })
 	case decision.RestoreSync:
 		l.errand(a.ID, errandTimeout, func(ctx context.Context) (string, error) { return "", op.RestoreSync(ctx, a.Node, a.Names) })
 	case decision.Checkpoint:

@@ -190,3 +190,24 @@ func TestBothNodesDieAndTheWriterComesBackAsItWas(t *testing.T) {
 		t.Error("a promotion was requested")
 	}
 }
+
+func TestAQueryThatHoldsReplayBackIsEndedWhenTheWriterIsGone(t *testing.T) {
+	t.Parallel()
+	w := newAuto(t, lab.Options{NodeSettings: map[string]map[string]string{lab.RegionB: {"max_standby_streaming_delay": "-1", "hot_standby_feedback": "off"}}})
+	w.startOpen()
+	c := w.mustLogin()
+	w.exec(c, "CREATE TABLE rows AS SELECT generate_series(1, 1000) AS k")
+	w.must(w.b.AwaitCaughtUp(w.ctx, w.a))
+	reader, err := pgx.Connect(w.ctx, w.b.AppDSN())
+	w.must(err)
+	defer reader.Close(context.Background())
+	w.exec(reader, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	w.exec(reader, "SELECT count(*) FROM rows")
+	w.exec(c, "DELETE FROM rows")
+	w.exec(c, "VACUUM rows")
+	w.must(w.b.Await(w.ctx, "EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup' AND wait_event LIKE 'RecoveryConflict%')"))
+	time.Sleep(6 * time.Second) // long enough for the gap to count as stuck
+	w.must(w.a.Kill9())
+	w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" && *s.Writer == lab.RegionB })
+	w.promotedOnce(lab.RegionB)
+}

@@ -143,3 +143,22 @@ func TestWithALostStateBesideADeadPrimaryNothingIsPromoted(t *testing.T) {
 	w.must(w.a.Start(w.ctx))
 	w.awaitOpen(lab.RegionA)
 }
+
+func TestASecondPgtetherTurnsAutomationOffOnBoth(t *testing.T) {
+	t.Parallel()
+	w := newAuto(t, lab.Options{})
+	w.startOpen()
+	other, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir + "-second", Mode: "auto", Extra: quick})
+	w.must(err)
+	defer func() { w.must(other.Stop()) }()
+	for len(w.decision().Criterion("automation_on").Explanation) == 0 || w.decision().Criterion("automation_on").Verdict == "pass" {
+		if w.ctx.Err() != nil {
+			t.Fatal("a second pgtether is not noticed")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	time.Sleep(2 * time.Second)
+	w.must(w.a.Kill9())
+	w.stays("neither promotes", watchedFor, onEpochOne)
+	w.notPromoted()
+}
