@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+)
+
+// Violation is a broken promise, with its evidence.
+type Violation struct {
+	// Name is C1 to C9 as in the order of checks, or "unwanted promotion".
+	Name, Evidence string
+}
+
+// String prints both.
+func (v Violation) String() string { return v.Name + ": " + v.Evidence }
+
+// rowBytes is less than the write-ahead log of any row that the load writes: a lower bound of what a lost one weighs.
+const rowBytes = 100
+
+// Check holds a run against every promise. It is a function of its argument.
+func Check(r Run) (found []Violation) {
+	say := func(name, format string, args ...any) {
+		found = append(found, Violation{Name: name, Evidence: fmt.Sprintf(format, args...)})
+	}
+	checkRows(r, say)
+	checkLoss(r, say)
+	checkExclusive(r, say)
+	checkExplained(r, say)
+	checkAlive(r, say)
+	if r.Gray && r.Promoted {
+		say("unwanted promotion", "%s was promoted after a fault that is no death", r.New)
+	}
+	return found
+}
+
+type sayer func(name, format string, args ...any)
+
+// checkRows: what failed is not there, nothing is there twice or was written by nobody.
+func checkRows(r Run, say sayer) {
+	written := map[Key]Op{}
+	for _, op := range r.Ops {
+		written[op.Key] = op
+		if op.Outcome == Failed && r.Rows[op.Key] > 0 {
+			say("C2", "client %d was told that row %d failed (%s), and it is there", op.Client, op.Seq, op.Err)
+		}
+	}
+	for _, k := range sortedKeys(r.Rows) {
+		op, known := written[k]
+		switch n := r.Rows[k]; {
+		case !known:
+			say("C4", "row %d of client %d was written by nobody", k.Seq, k.Client)
+		case n > 1 && op.Outcome == InDoubt:
+			say("C3", "row %d of client %d, in doubt, is there %d times", k.Seq, k.Client, n)
+		case n > 1:
+			say("C4", "row %d of client %d is there %d times", k.Seq, k.Client, n)
+		}
+	}
+	for _, op := range r.Ops {
+		if op.Outcome == Acknowledged && r.New != r.Old && op.Node == r.New && r.OldRows[op.Key] > 0 {
+			say("C4", "row %d of client %d was accepted by %s and by %s", op.Seq, op.Client, r.New, r.Old)
+		}
+	}
+}
+
+// lostRows are the acknowledged ones that are missing.
+func lostRows(r Run) (lost, relaxed int) {
+	for _, op := range r.Ops {
+		if op.Outcome != Acknowledged || r.Rows[op.Key] > 0 {
+			continue
+		}
+		lost++
+		if op.Relaxed {
+			relaxed++
+		}
+	}
+	return lost, relaxed
+}
+
+// checkLoss: with synchronous replication nothing acknowledged is missing but what asked for less; otherwise no more than was stated.
+func checkLoss(r Run, say sayer) {
+	lost, relaxed := lostRows(r)
+	switch {
+	case lost == 0:
+	case r.Sync && lost > relaxed:
+		say("C1", "%d acknowledged rows are missing although replication is synchronous", lost-relaxed)
+	case r.Said.Lossless == "proven":
+		say("C5", "%d acknowledged rows are missing, and the change was called proven", lost)
+	case r.Said.Lossless == "relaxed" && lost > relaxed:
+		say("C5", "%d acknowledged rows are missing that did not ask for less, and the change was called relaxed", lost-relaxed)
+	case r.Said.Lossless == "":
+		say("C5", "%d acknowledged rows are missing, and no loss was stated", lost)
+	case r.Said.LossBytes != nil && uint64(lost)*rowBytes > *r.Said.LossBytes:
+		say("C5", "%d acknowledged rows are missing, at least %d bytes, and at most %d were stated", lost, lost*rowBytes, *r.Said.LossBytes)
+	}
+}
+
+// checkExclusive: the last byte to the old writer was sent before the first one to the new, and the old one told no client anything after it.
+func checkExclusive(r Run, say sayer) {
+	old, next := r.Bytes[r.Old], r.Bytes[r.New]
+	if r.Old == r.New || !old.Seen || !next.Seen {
+		return
+	}
+	if over := overlap(r); over > 0 {
+		say("C7", "%s still got bytes %s after %s had got its first", r.Old, over, r.New)
+	}
+	if old.LastFrom > next.FirstTo {
+		say("C7", "%s still told clients something %s after %s had got its first byte", r.Old, old.LastFrom-next.FirstTo, r.New)
+	}
+}
+
+// overlap is how long bytes went to both writers; not positive when they did not.
+func overlap(r Run) time.Duration { return r.Bytes[r.Old].LastTo - r.Bytes[r.New].FirstTo }
+
+// checkExplained: one promotion for each epoch, and a reason for every transition.
+func checkExplained(r Run, say sayer) {
+	for epoch, n := range r.Said.Requested {
+		if n != 1 {
+			say("C8", "%d promotions were requested for epoch %d", n, epoch)
+		}
+	}
+	for _, what := range r.Said.Unexplained {
+		say("C8", "%s is not explained", what)
+	}
+	if r.Said.Kind == "failover" && len(r.Said.Requested) == 0 {
+		say("C8", "a failover was made that no event had requested")
+	}
+}
+
+// checkAlive: writes are acknowledged again in time, to every client, and no login is left without an answer.
+func checkAlive(r Run, say sayer) {
+	if r.Hung > 0 {
+		say("C9", "%d logins were left without an answer for more than %s", r.Hung, r.LoginLimit)
+	}
+	first := FirstAck(r)
+	switch {
+	case first == 0:
+		say("C9", "no write was acknowledged after the fault")
+		return
+	case first-r.Fault > r.Limit:
+		say("C9", "the first write after the fault was acknowledged %s after it, more than %s", first-r.Fault, r.Limit)
+	}
+	again := map[int]bool{}
+	for _, op := range r.Ops {
+		if op.Outcome == Acknowledged && op.Invoke > r.Fault {
+			again[op.Client] = true
+		}
+	}
+	if len(again) < r.Clients {
+		say("C9", "only %d of %d clients commit again", len(again), r.Clients)
+	}
+}
+
+// FirstAck is when the first write that was begun after the fault, on the server that is the writer in the end, was acknowledged; 0 for never.
+func FirstAck(r Run) time.Duration {
+	var first time.Duration
+	for _, op := range r.Ops {
+		if op.Outcome == Acknowledged && op.Invoke > r.Fault && (r.Old == r.New || op.Node == r.New) && (first == 0 || op.Return < first) {
+			first = op.Return
+		}
+	}
+	return first
+}
+
+func sortedKeys(rows map[Key]int) []Key {
+	keys := make([]Key, 0, len(rows))
+	for k := range rows {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b Key) int {
+		if a.Client != b.Client {
+			return a.Client - b.Client
+		}
+		return int(a.Seq - b.Seq)
+	})
+	return keys
+}
+
+// quantile of some durations; they are sorted by it.
+func quantile(d []time.Duration, q float64) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	sort.Slice(d, func(i, k int) bool { return d[i] < d[k] })
+	return d[min(len(d)-1, int(q*float64(len(d))))]
+}

@@ -1,0 +1,83 @@
+package main
+
+import "time"
+
+// Outcome is what a client knows about a write of its own.
+type Outcome uint8
+
+const (
+	// Acknowledged: the server said that it is committed.
+	Acknowledged Outcome = iota + 1
+	// Failed: it is certainly not committed.
+	Failed
+	// InDoubt: nobody told.
+	InDoubt
+)
+
+// String returns the word of the report.
+func (o Outcome) String() string {
+	return [...]string{"invalid", "acknowledged", "failed", "in doubt"}[min(o, 3)]
+}
+
+// Key names a row: no two writes have the same.
+type Key struct {
+	Client int
+	Seq    int64
+}
+
+// Op is one write.
+type Op struct {
+	Key
+	// Invoke and Return are on the run's clock.
+	Invoke, Return time.Duration
+	Outcome        Outcome
+	// Relaxed: the client asked for less than the server's durability.
+	Relaxed bool
+	// Node is the server that the session was on.
+	Node string
+	// Err is what the client was told.
+	Err string
+}
+
+// Bytes is when bytes of the application passed to and from a server.
+type Bytes struct {
+	FirstTo, LastTo, LastFrom time.Duration
+	Seen                      bool
+}
+
+// Said is what pgtether says about the run.
+type Said struct {
+	// Requested counts the events promotion_requested by epoch.
+	Requested map[uint64]int
+	// Unexplained are transitions without operands or without a reason.
+	Unexplained []string
+	Lossless    string
+	LossBytes   *uint64
+	Kind        string
+	To          string
+}
+
+// Run is everything that was recorded of one schedule.
+type Run struct {
+	Seed uint64
+	Sync bool
+	// Gray: the fault must not lead to a promotion. Promoted: the standby left recovery.
+	Gray, Promoted bool
+	Ops            []Op
+	// Old and New are the old and the new writer.
+	Old, New string
+	// Rows are those of the server that is the writer in the end, with how often each is there.
+	Rows map[Key]int
+	// OldRows are those of the old writer, when it could be read afterwards; nil when not.
+	OldRows map[Key]int
+	Bytes   map[string]Bytes
+	Said    Said
+	// Fault is when the fault was done, Opened when the first write was acknowledged after it. Limit is how long that may take.
+	Fault, Limit time.Duration
+	// LoginLimit is how long a login may be left without an answer; Hung counts those that were left longer.
+	LoginLimit time.Duration
+	Hung       int
+	// Clients is how many wrote; all of them must commit again.
+	Clients int
+	Steps   map[string]time.Duration
+}
