@@ -39,6 +39,10 @@ lab: build ## the same pair and proxy, with faults on demand, until Ctrl-C
 keycloak: build ## Keycloak through pgtether: boot, realm, users, login, refresh, logout (KEEP=1 stays up)
 	@$(GOBUILD) -o .cache/bin/keycloak ./test/keycloak && KEEP=$(KEEP) scripts/keycloak.sh
 
+.PHONY: keycloak-failover
+keycloak-failover: build ## the primary is killed under Keycloak: errors, stalls, what still holds (FAILOVER=async|sync|both)
+	@$(GOBUILD) -o .cache/bin/keycloak ./test/keycloak && FAILOVER=$(or $(FAILOVER),both) scripts/keycloak.sh
+
 .PHONY: test
 test: setup ## all fast tests, those on real PostgreSQL included
 	go test $(TESTFLAGS) ./...

@@ -22,6 +22,9 @@ func (e *Engine) advance(at Instant) {
 		return
 	}
 	e.freshAfter, e.watching, e.stalledFor = at, at, gap
+	if e.step != Halted {
+		e.change.V.requested = e.change.V.requested.Add(gap) // nobody watched the promotion meanwhile
+	}
 	for i := range e.views {
 		e.views[i].interrupt()
 	}
@@ -32,6 +35,9 @@ func (e *Engine) advance(at Instant) {
 // tick takes what the data plane knows, and lets what failed be tried again.
 func (e *Engine) tick(ev Tick) {
 	e.retryDisk, e.retryCut = false, false
+	if e.keepErr != "" && e.lastKnown.Known {
+		e.keep() // a writer that is dead says nothing that could be kept, and the disk may be well again
+	}
 	e.plane, e.planeAt = ev.DataPlane, e.now
 	// A byte from a backend is a sign of life: the failure is counted from the first failing round after it.
 	if v := e.writerView(); v != nil && e.plane.Heard.Known && v.failingSince.Known && e.plane.Heard.V >= v.failingSince.V {
@@ -109,12 +115,13 @@ func (e *Engine) persisted(o Outcome) {
 	if p.rec.Epoch != e.rec.Epoch {
 		e.lastKnown, e.restored, e.plane, e.confirmed = Opt[LastKnown]{}, Opt[uint64]{}, DataPlane{}, nil
 		e.change = Opt[change]{}
+		e.restore, e.syncSaid = errand{}, "" // of another writer
 	}
 	if p.rec.Phase == PhasePromoting {
 		e.change.V.requested = e.now
 	}
 	paused := e.rec.Paused
-	e.rec, e.dirty = p.rec, p.rec.Paused != paused
+	e.rec, e.dirty = p.rec, p.rec.Paused != paused || p.acknowledged
 	e.rec.Paused = paused // an operator's word while it was being written
 	e.forgetUnconfigured()
 	if v := e.writerView(); v != nil && p.rec.Phase == PhaseOpen {

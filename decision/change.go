@@ -118,7 +118,7 @@ func (e *Engine) undoReason(c *change) string {
 	case v == nil || v.node != c.target:
 		return c.target.Name + " is no longer configured"
 	case w == nil || w.node.Address != e.rec.Writer.Address:
-		return e.rec.Writer.Node + " is no longer configured"
+		return fmt.Sprintf("%s at %s is no longer configured", e.rec.Writer.Node, e.rec.Writer.Address)
 	case e.diskErr != "":
 		return "the state cannot be written: " + e.diskErr
 	}
@@ -136,15 +136,26 @@ func (e *Engine) undoReason(c *change) string {
 			open = append(open, cr.Name)
 		}
 	}
-	switch late := c.fencedAt.Known && e.now.Sub(c.fencedAt.V) > settleWithin; {
+	switch late := c.settling(e.now) > settleWithin; {
 	case len(failed) > 0:
 		return strings.Join(failed, "; ")
 	case late && len(open) > 0:
 		return fmt.Sprintf("after %s it is still not known whether these pass: %s", settleWithin, strings.Join(open, ", "))
-	case late && !c.sampled:
+	case late && c.fencedAt.Known && !c.sampled:
 		return fmt.Sprintf("what %s receives did not stand still within %s", c.target.Name, settleWithin)
 	}
 	return ""
+}
+
+// settling is how long the change has waited for nothing but facts: since the fence, or since the cut while the writer has not been asked.
+func (c *change) settling(now Instant) time.Duration {
+	switch {
+	case c.fencedAt.Known:
+		return now.Sub(c.fencedAt.V)
+	case c.cutAt.Known && !c.fence.busy:
+		return now.Sub(c.cutAt.V)
+	}
+	return 0
 }
 
 // undo gives the change up. Nothing irreversible has happened; how the writer is served again is for the facts to say. The failure of the
@@ -153,7 +164,11 @@ func (e *Engine) undo(why string) {
 	c := e.change.V
 	e.change = Opt[change]{}
 	if v := e.writerView(); v != nil {
-		v.failingSince = Opt[Instant]{}
+		for _, since := range []*Opt[Instant]{&v.failingSince, &v.startingSince} {
+			if since.Known {
+				*since = Some(e.now)
+			}
+		}
 	}
 	e.remark(NoteUndone, "undone", []Operand{{"target", c.target.Name}, {"reason", why}}, "the change to %s is undone: %s", c.target.Name, why)
 }
@@ -182,6 +197,9 @@ func (e *Engine) lookChange(s *sight) {
 	p, promoting := e.rec.Promotion.Get()
 	w, target := e.rec.Writer, c.target.Name
 	switch {
+	case promoting && e.pending.Known && e.pending.V.turns:
+		s.situation = sitOpening
+		s.message = fmt.Sprintf("%s becomes the writer of epoch %d as soon as that is on disk", e.pending.V.rec.Writer.Node, e.pending.V.rec.Epoch)
 	case promoting && c.resolved.Known:
 		s.situation, s.adopt = sitOpening, e.node(c.resolved.V.Name)
 		s.message = fmt.Sprintf("an operator says that %s is the writer", c.resolved.V.Name)
@@ -199,10 +217,10 @@ func (e *Engine) lookChange(s *sight) {
 		s.situation, s.message = sitPromoting, fmt.Sprintf("%s is being promoted for epoch %d; %s", target, p.Epoch, e.identified(c, p))
 	case e.rec.Phase == PhaseOpen:
 		s.situation, s.drain = sitDraining, true
-		s.message = fmt.Sprintf("epoch %d on %s ends: %s", e.rec.Epoch, w.Node, s.message)
+		s.message += fmt.Sprintf("; the change to %s begins", target)
 	case e.cutDone < e.rec.Epoch:
 		s.situation, s.message = sitCutting, fmt.Sprintf("the paths of epoch %d on %s are being closed", e.rec.Epoch, w.Node)
-	case !e.reprobed(c):
+	case !c.fence.sent.Known && !c.fencedAt.Known && !e.reprobed(c):
 		s.situation, s.message = sitReprobing, fmt.Sprintf("%s is asked once more whether it is alive", w.Node)
 	case !c.fencedAt.Known:
 		s.situation, s.message = sitFencing, fmt.Sprintf("%s is fenced as far as it can be reached", w.Node)
@@ -228,6 +246,9 @@ func (e *Engine) reprobed(c *change) bool {
 // workChange asks for what the step needs.
 func (e *Engine) workChange(s *sight) {
 	c := &e.change.V
+	if e.rec.Phase == PhasePromoting {
+		e.noteRequest()
+	}
 	switch s.situation {
 	case sitFencing:
 		e.startFence(c)
@@ -303,15 +324,17 @@ func (e *Engine) succession(c *change, i int) Record {
 	rec, p, old := e.rec.clone(), e.rec.Promotion.V, e.rec.Writer
 	v := &e.views[i]
 	rec.Epoch, rec.Phase, rec.Promotion, rec.Next = p.Epoch, PhaseOpen, Opt[Promotion]{}, Opt[Writer]{}
-	if v.node.Name != p.Node {
+	isTarget := v.node == c.target
+	if !isTarget {
 		rec.Epoch++ // the promised epoch names the target, and nobody else
 	}
 	rec.Writer = writerOf(v)
-	if rec.Writer.Node == p.Node && c.verify.done {
-		rec.SyncNames = p.SyncNames
-	}
 	if rec.Writer.Node == old.Node {
 		return rec
+	}
+	rec.SyncNames = ""
+	if isTarget {
+		rec.SyncNames = p.SyncNames // emptied there, or left as it was: setting it back is right either way
 	}
 	rec.Previous = ""
 	if e.node(old.Node) >= 0 {
@@ -319,7 +342,7 @@ func (e *Engine) succession(c *change, i int) Record {
 	}
 	ch := Change{At: e.now, Kind: p.Kind, From: old.Node, To: rec.Writer.Node, Epoch: rec.Epoch, Lossless: p.Lossless, LossBytes: p.LossBytes,
 		LossFrom: p.LossFrom, LossTo: p.LossTo, RelaxedCommits: p.RelaxedCommits, Sessions: SessionCounts{Ended: e.ended}, Steps: slices.Clone(c.steps)}
-	if rec.Writer.Node != p.Node {
+	if !isTarget {
 		ch.Lossless, ch.LossBytes, ch.LossFrom, ch.LossTo = LosslessUnknown, Opt[uint64]{}, Opt[LSN]{}, Opt[LSN]{}
 	}
 	rec.LastChange = Some(ch)

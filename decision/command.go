@@ -100,6 +100,9 @@ func (e *Engine) command(ev Commanded) (reply func()) {
 		message = "automatic failover is paused until it is resumed"
 	case Resume:
 		e.rec.Paused, e.rec.LastAutomatic, e.dirty = false, Opt[Instant]{}, true
+		if p := &e.pending.V; e.pending.Known && p.rec.Phase != PhasePromoting {
+			p.rec.LastAutomatic, p.acknowledged = Opt[Instant]{}, true // what is being written holds the old one
+		}
 		message = "automatic failover is on again, and the last one is acknowledged"
 	default:
 		panic(fmt.Sprintf("decision: invariant: unknown command %T", c))
@@ -143,19 +146,64 @@ func (e *Engine) approve(c Approve) (string, Opt[Refusal]) {
 		return "", refuse(RefusedModeObserve, "promote the node with what manages it; pgtether follows", "the mode is observe: others promote")
 	case e.state == Promoting:
 		return "", refuse(RefusedUnderWay, "", "the writer is being changed already (%s)", e.step)
-	case e.state != PrimaryFailed || e.rec.Phase == PhaseNone:
+	case e.rec.Phase == PhaseNone:
+		return "", refuse(RefusedNothingPending, "", "there is nothing to approve: no writer was ever known")
+	case e.state != PrimaryFailed:
 		return "", refuse(RefusedNothingPending, "", "there is nothing to approve: the state is %s", e.state)
+	case c.Target == e.rec.Writer.Node:
+		return "", refuse(RefusedBlocked, "", "%s is the writer of epoch %d", c.Target, e.rec.Epoch)
 	case c.Epoch != e.rec.Epoch:
 		return "", refuse(RefusedWrongEpoch, "look at /decision again and name its epoch", "the epoch is %d, not %d", e.rec.Epoch, c.Epoch)
 	}
+	if v := e.viewOf(c.Target); e.class(v) == classPrimary {
+		return e.approveFollowing(v)
+	}
+	if w := e.writerView(); w == nil || w.node.Address != e.rec.Writer.Address {
+		return "", refuse(RefusedBlocked, "", "%s at %s, the writer of the epoch, is not configured", e.rec.Writer.Node, e.rec.Writer.Address)
+	}
 	a := approval{target: c.Target, overrides: slices.Clone(c.Override)}
 	v := e.verdict(e.askFor(EventPrimaryDead, false, c.Target, Some(a)))
-	if !v.Safe {
-		return "", refuse(RefusedBlocked, "name what blocks in \"override\" to take it upon yourself, as far as it can be overridden",
+	if never := forbidden(v); len(never) > 0 {
+		return "", refuse(RefusedBlocked, "look at /decision for what is wrong with it; nobody can override "+strings.Join(never, ", "),
 			"%s is blocked by %s", c.Target, strings.Join(v.Blocking, ", "))
 	}
+	if !v.Safe {
+		return "", refuse(RefusedBlocked, "name what blocks in \"override\" to take it upon yourself", "%s is blocked by %s", c.Target, strings.Join(v.Blocking, ", "))
+	}
 	e.approval = Some(a)
+	if s := e.look(); s.situation != sitPromotable {
+		e.approval = Opt[approval]{}
+		return "", refuse(RefusedBlocked, "", "%s cannot be promoted now: %s", c.Target, s.message)
+	}
 	return fmt.Sprintf("%s is promoted as soon as the old paths are closed", c.Target), Opt[Refusal]{}
+}
+
+// approveFollowing accepts a promotion that others did although it lacks what the old writer is known to have written. From then on the old
+// writer's timeline counts as left.
+func (e *Engine) approveFollowing(v *view) (string, Opt[Refusal]) {
+	if why := e.mayApproveFollowing(v); why != "" {
+		return "", refuse(RefusedBlocked, "", "%s answers as primary and cannot be followed: %s", v.node.Name, why)
+	}
+	e.rec.Next, e.dirty = Some(writerOf(v)), true
+	return v.node.Name + " is followed as soon as the old paths are closed", Opt[Refusal]{}
+}
+
+// mayApproveFollowing says why an operator may not accept a promotion that others did; empty when he may: it left the epoch's timeline, no
+// other node answers as primary, and the old writer is gone.
+func (e *Engine) mayApproveFollowing(v *view) string {
+	w := e.rec.Writer
+	switch next, ok := e.rec.Next.Get(); {
+	case ok && !continues(next, v):
+		return fmt.Sprintf("%s was seen as the primary of timeline %d before", next.Node, next.Timeline)
+	case e.writerView() == nil:
+		return w.Node + " is not configured"
+	case !e.writerGone(e.standing(w, e.writerView()), e.failureStable(e.writerView())):
+		return fmt.Sprintf("the writer %s is not known to be gone", w.Node)
+	}
+	if why := e.notAlone(v.node); why != "" {
+		return why
+	}
+	return ""
 }
 
 // resolve judges the operator's way out of a halted promotion.
@@ -165,29 +213,17 @@ func (e *Engine) resolve(c Resolve) (string, Opt[Refusal]) {
 	switch {
 	case i < 0:
 		return "", refuse(RefusedUnknownNode, "the nodes are listed by /status", "no node is called %q", c.Writer)
-	case !promoting || e.step != Halted:
+	case !promoting || e.step != Halted || e.change.V.resolved.Known:
 		return "", refuse(RefusedNothingPending, "", "nothing is halted: the state is %s", Place{e.state, e.step})
 	case c.Epoch != p.Epoch:
 		return "", refuse(RefusedWrongEpoch, "look at /status again and name its epoch", "the epoch is %d, not %d", p.Epoch, c.Epoch)
 	case e.diskErr != "":
 		return "", refuse(RefusedBlocked, "", "the state cannot be written: %s", e.diskErr)
 	}
-	v := &e.views[i]
-	if e.class(v) != classPrimary || v.obs.SystemID != Some(e.rec.Writer.SystemID) || !v.obs.Timeline.Known {
-		return "", refuse(RefusedNotProven, "promote it by hand first, or name the node that is the primary", "%s does not answer as the primary of this system (%s)",
-			c.Writer, detail(v.obs))
+	if why := e.notAlone(e.views[i].node); why != "" {
+		return "", refuse(RefusedNotProven, "name the node that alone is the primary of this system; stop or promote by hand what is not as it must be", "%s", why)
 	}
-	for k := range e.views {
-		if k != i && e.class(&e.views[k]) == classPrimary && !e.sameServer(k, i) {
-			return "", refuse(RefusedNotProven, "stop one of them", "%s answers as primary too", e.views[k].node.Name)
-		}
-	}
-	if w := e.rec.Writer; v.obs.Timeline.V != w.Timeline || v.node.Name != w.Node {
-		if d, _, why := descent(w, v.obs.Timeline, v.obs.History); d != Pass {
-			return "", refuse(RefusedNotProven, "", "%s does not continue the epoch's timeline: %s", c.Writer, why)
-		}
-	}
-	e.change.V.resolved = Some(v.node)
+	e.change.V.resolved = Some(e.views[i].node)
 	return fmt.Sprintf("%s alone answers as primary: it is opened under a fresh epoch", c.Writer), Opt[Refusal]{}
 }
 

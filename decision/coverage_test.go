@@ -39,7 +39,7 @@ func TestEveryRowOfTheTableIsTakenByAScript(t *testing.T) {
 func TestEqualHistoriesGiveEqualActions(t *testing.T) {
 	for file, text := range scripts(t) {
 		want, _ := runScript(t, text)
-		for range 50 {
+		for range 12 {
 			if got, _ := runScript(t, text); got != want {
 				t.Fatalf("%s gives other actions the second time:\n%s", file, firstDifference(want, got))
 			}

@@ -63,7 +63,7 @@ var rules = []rule{
 		"\"starting up\" for longer than `primary_start_timeout`)", primaryUnreachable},
 	{"failure_stable", aboutDeath, "that has lasted for `stable_for` without interruption; an answer, a restart of pgtether or a stall begins the count anew", failureStable},
 	{"primary_start_grace", aboutDeath, "the writer does not say that it starts up or shuts down (57P03), or has said so for longer than `primary_start_timeout`", primaryStartGrace},
-	{"standby_sees_primary_gone", aboutDeath, "the standby's WAL receiver has lost the writer too", standbySeesPrimaryGone},
+	{"standby_sees_primary_gone", aboutDeath, "the standby's WAL receiver has lost the writer too, and no other standby receives from it", standbySeesPrimaryGone},
 	{"standby_healthy", aboutStandby, "the candidate answers new connections, is in recovery, and streams while the writer lives", standbyHealthy},
 	{"same_system", aboutStandby, "the candidate has the epoch's system identifier and is not the writer's own server", sameSystem},
 	{"timeline_descends", aboutStandby, "the candidate is on the epoch's timeline, with the same history", timelineDescends},

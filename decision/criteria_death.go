@@ -9,6 +9,9 @@ func primaryUnreachable(q *inquiry) Criterion {
 	name, value := v.node.Name, v.obs.Evidence().String()
 	var c Criterion
 	switch cl := e.class(v); {
+	case v.node.Address != e.rec.Writer.Address:
+		c, value = q.of(v, Unknown, "%s was the writer at %s, and is configured at %s now: nothing is known of the server there", name, e.rec.Writer.Address,
+			v.node.Address), "unknown"
 	case cl == classUnknown:
 		c, value = q.of(v, Unknown, "nothing fresh is known of %s", name), "unknown"
 	case cl == classStarting && e.failureStable(v):
@@ -90,6 +93,12 @@ func standbySeesPrimaryGone(q *inquiry) Criterion {
 		return q.of(nil, Unknown, "%s", q.noCandidate)
 	}
 	t := q.e.witness(q.candidate)
+	if v := q.e.streamingStandby(); v != nil && v != q.candidate {
+		t = q.e.witness(v)
+		c := q.of(v, t.verdict, "%s", t.statements)
+		c.Value, c.Threshold = t.value, t.threshold
+		return c
+	}
 	c := q.of(q.candidate, t.verdict, "%s", t.statements)
 	c.Value, c.Threshold = t.value, t.threshold
 	return c

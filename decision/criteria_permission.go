@@ -68,6 +68,8 @@ func notFlapping(q *inquiry) Criterion {
 	switch {
 	case q.approval.Known || e.change.Known && !e.change.V.automatic:
 		return Criterion{Verdict: Pass, Threshold: e.cfg.AntiFlap.String(), Explanation: "an operator decided: only automatic failovers are kept apart"}
+	case e.rec.Promotion.Known && !q.asked:
+		return Criterion{Verdict: Pass, Threshold: e.cfg.AntiFlap.String(), Explanation: "this failover has begun already; the next one is kept apart from it"}
 	case e.cfg.AntiFlap == 0:
 		return Criterion{Verdict: Pass, Threshold: "0s", Explanation: "anti_flap is off"}
 	case !ok:

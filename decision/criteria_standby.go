@@ -97,6 +97,9 @@ func noSplitBrain(q *inquiry) Criterion {
 	var unsure *view
 	for i := range e.views {
 		v := &e.views[i]
+		if p, ok := e.rec.Promotion.Get(); ok && v.node == (Node{p.Node, p.Address}) {
+			continue // it is to become a primary
+		}
 		if e.duplicateOf(i) >= 0 || e.rec.Phase != PhaseNone && (v.node.Name == e.rec.Writer.Node || v.obs.SystemID.Known && v.obs.SystemID.V != e.rec.Writer.SystemID) {
 			continue
 		}

@@ -92,13 +92,18 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 	case sitIsolated:
 		return "wait: check the network between pgtether and " + d.Writer.V + ", which a standby still receives from"
 	case sitUndecided:
-		return "none: " + s.message + "; an operator may approve it, naming what he overrides (pgtether approve)"
+		return "none: " + s.message + e.advice(d)
+	case sitNotPrimary:
+		if e.cfg.Mode != ModeObserve {
+			return "wait: " + s.message + e.advice(d)
+		}
+		return "wait: " + s.message
 	case sitDraining, sitCutting, sitReprobing, sitFencing, sitSampling:
 		return "go on: " + s.message + "; until the promotion is asked for it can be undone (pgtether abort)"
 	case sitPromoting, sitVerifying, sitOpening:
 		return "go on: " + s.message + "; it can no longer be undone"
 	case sitHalted:
-		return "none: " + s.message + "; an operator must decide (pgtether resolve), unless the target verifies after all"
+		return "none: " + s.message + "; an operator must decide (pgtether resolve, or promote the target by hand), unless the target verifies after all"
 	case sitSuccessor:
 		return "follow: " + s.message
 	case sitAdopt:
@@ -110,6 +115,29 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 	default:
 		return "wait: " + s.message
 	}
+}
+
+// forbidden names the criteria that block and that nobody may override.
+func forbidden(d Decision) (names []string) {
+	for _, name := range d.Blocking {
+		if slices.Contains(neverOverridden, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// advice says what an operator can do about a promotion that is blocked.
+func (e *Engine) advice(d Decision) string {
+	for _, i := range e.successors(e.rec.Writer) {
+		if v := &e.views[i]; e.mayApproveFollowing(v) == "" {
+			return fmt.Sprintf("; an operator may accept the promotion of %s, which others did (pgtether approve)", v.node.Name)
+		}
+	}
+	if never := forbidden(d); len(never) > 0 {
+		return fmt.Sprintf("; nobody can override %s: bring %s back, or a standby that passes", strings.Join(never, ", "), d.Writer.V)
+	}
+	return "; an operator may approve it, naming what he overrides (pgtether approve)"
 }
 
 // primariesSetAside names the primaries that are not followed, and what an operator can do about it.

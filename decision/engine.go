@@ -88,6 +88,8 @@ type pendingPersist struct {
 	rec Record
 	// turns is true when the record changes the epoch or its phase.
 	turns bool
+	// acknowledged: an operator acknowledged the last automatic failover while the record was being written, so that the disk names it still.
+	acknowledged bool
 }
 
 type pendingCut struct {

@@ -11,14 +11,16 @@ import (
 // input is one thing that can happen next in the exploration.
 type input struct {
 	name string
-	do   func(*shell)
+	// needs is how many outcomes must be waiting.
+	needs int
+	do    func(*shell)
 }
 
 // inputs are every condition of every node, time, a stall, and the outcome of what is under way, good or bad.
 func inputs(shown []cond) (list []input) {
 	for i, name := range []string{"a", "b"} {
 		for _, c := range shown {
-			list = append(list, input{name + "=" + c.String(), func(s *shell) {
+			list = append(list, input{name: name + "=" + c.String(), do: func(s *shell) {
 				s.conds[i] = c
 				s.now = s.now.Add(50 * time.Millisecond)
 				s.observe(i)
@@ -26,10 +28,14 @@ func inputs(shown []cond) (list []input) {
 		}
 	}
 	return append(list,
-		input{"wait", func(s *shell) { s.wait(3) }},
-		input{"stall", func(s *shell) { s.now = s.now.Add(20 * time.Second); s.step(Tick{At: s.now}) }},
-		input{"done", func(s *shell) { s.report() }},
-		input{"fails", func(s *shell) { s.diskFull, s.cutStuck = true, true; s.report(); s.diskFull, s.cutStuck = false, false }},
+		input{name: "wait", do: func(s *shell) { s.wait(3) }},
+		input{name: "stall", do: func(s *shell) { s.now = s.now.Add(20 * time.Second); s.step(Tick{At: s.now}) }},
+		input{name: "done", needs: 1, do: func(s *shell) { s.report() }},
+		input{name: "fails", needs: 1, do: func(s *shell) {
+			s.diskFull, s.cutStuck, s.fails = true, true, true
+			s.report()
+			s.diskFull, s.cutStuck, s.fails = false, false, false
+		}},
 	)
 }
 
@@ -42,6 +48,8 @@ type exploration struct {
 	healed map[string]bool
 	places map[Place]bool
 	path   []string
+	// changes counts the situations of a change that were left by its completion, by resolve, and by undoing it.
+	completed, settled, undone int
 }
 
 func (x *exploration) walk(s *shell, depth int) {
@@ -49,7 +57,7 @@ func (x *exploration) walk(s *shell, depth int) {
 		return
 	}
 	for _, in := range x.inputs {
-		if (in.name == "done" || in.name == "fails") && len(s.waiting) == 0 {
+		if in.needs > len(s.waiting) {
 			continue
 		}
 		next := s.fork()
@@ -76,6 +84,12 @@ func (x *exploration) try(s *shell, in input) {
 	place := Place{s.e.state, s.e.step}
 	x.places[place] = true
 	if !placeFits(place, sight.situation) {
+		// What is being written since this very Step counts from the next event on.
+		later := s.fork()
+		later.step(Tick{At: later.now})
+		place, sight = Place{later.e.state, later.e.step}, later.e.look()
+	}
+	if !placeFits(place, sight.situation) {
 		x.t.Fatalf("rests at %s in %s\nafter %s", place, sight.situation, strings.Join(x.path, ", "))
 	}
 	if sight.message == "" {
@@ -86,6 +100,11 @@ func (x *exploration) try(s *shell, in input) {
 	if !x.healed[kind] {
 		x.healed[kind] = true
 		x.explained(s)
+		if s.file.Phase == PhasePromoting || s.e.rec.Phase == PhasePromoting {
+			x.completes(s.fork())
+			x.settles(s.fork())
+			return
+		}
 		x.leaves(s.fork())
 	}
 }
@@ -94,11 +113,12 @@ func (x *exploration) try(s *shell, in input) {
 func (x *exploration) explained(s *shell) {
 	for _, q := range []Question{{}, {Event: EventPrimaryDead}, {Event: EventSwitchover, To: "region-b"}} {
 		d := s.e.Decide(q)
-		if d.Safe || len(d.Blocking) == 0 || d.NextAction == "" || d.Risk != RiskHigh || len(d.Criteria) != len(rules) {
-			x.t.Fatalf("mode observe: %+v\nafter %s", d, strings.Join(x.path, ", "))
+		if d.Safe == (len(d.Blocking) > 0) || d.NextAction == "" || len(d.Criteria) != len(rules) || d.Safe && s.e.cfg.Mode == ModeObserve ||
+			!d.Safe && d.Risk != RiskHigh {
+			x.t.Fatalf("%+v\nafter %s", d, strings.Join(x.path, ", "))
 		}
 		for _, c := range d.Criteria {
-			if c.Explanation == "" || (c.Verdict == Fail || c.Verdict == Unknown) != slices.Contains(d.Blocking, c.Name) {
+			if c.Explanation == "" || (!c.Overridden && (c.Verdict == Fail || c.Verdict == Unknown)) != slices.Contains(d.Blocking, c.Name) {
 				x.t.Fatalf("criterion %+v of %v\nafter %s", c, d.Blocking, strings.Join(x.path, ", "))
 			}
 		}
@@ -108,29 +128,41 @@ func (x *exploration) explained(s *shell) {
 // leaves checks that there is a way out: the cluster is put right by hand, and logins are taken again.
 func (x *exploration) leaves(s *shell) {
 	s.calm()
-	primary, standby := condPrimary1, condStandby1
+	if len(s.e.cfg.Nodes) != 2 || s.e.cfg.Nodes[1] != quickConfig(2).Nodes[1] {
+		s.reload(1)
+	}
 	writer := 0
 	rec := s.e.rec
 	if rec.Next.Known {
 		rec.Writer = rec.Next.V
 	}
-	if rec.Writer.Timeline == 2 {
-		primary, standby = condPrimary2, condStandby2
-	}
-	if rec.Writer.Timeline == 4 {
-		primary, standby = condPrimaryOther, condStandby1
-	}
-	if rec.Writer.SystemID == otherSystem {
-		primary, standby = condOtherSystem, condOtherStandby
-	}
+	primary, standby := condsOf(rec.Writer)
 	if rec.Writer.Node == "region-b" {
 		writer = 1
 	}
 	s.conds[writer], s.conds[1-writer] = primary, standby
 	s.wait(12)
-	if !s.taking || s.target != s.e.cfg.Nodes[writer].Name {
+	// An approved change goes on whatever its writer shows.
+	if !s.taking || s.target != s.e.rec.Writer.Node || s.target != s.e.cfg.Nodes[writer].Name && !s.e.rec.LastChange.Known {
 		x.t.Fatalf("no way out of %s: %s\nafter %s", Place{s.e.state, s.e.step}, s.e.Status().Message, strings.Join(x.path, ", "))
 	}
+}
+
+// condsOf returns what the epoch's writer shows when it is well, and its standby.
+func condsOf(w Writer) (primary, standby cond) {
+	switch {
+	case w.SystemID == otherSystem:
+		return condOtherSystem, condOtherStandby
+	case w.Timeline == 2 && w.Fork() != Some(forkLSN):
+		return condBehind, condStandbyLost
+	case w.Timeline == 2:
+		return condPrimary2, condStandby2
+	case w.Timeline == 3:
+		return condPrimary3, condStandbyLost
+	case w.Timeline == 4:
+		return condPrimaryOther, condStandby1
+	}
+	return condPrimary1, condStandby1
 }
 
 func TestEverySituationIsExploredAndLeft(t *testing.T) {
@@ -141,7 +173,7 @@ func TestEverySituationIsExploredAndLeft(t *testing.T) {
 		all = append(all, c)
 	}
 	a := Writer{Node: "region-a", Address: "10.0.0.11:5432", SystemID: ourSystem, Timeline: 1, History: Some([]TimelineSwitch(nil))}
-	b := Writer{Node: "region-b", Address: "10.0.0.12:5432", SystemID: ourSystem, Timeline: 2, History: Some([]TimelineSwitch{{1, 0x3000000}})}
+	b := Writer{Node: "region-b", Address: "10.0.0.12:5432", SystemID: ourSystem, Timeline: 2, History: Some([]TimelineSwitch{{1, forkLSN}})}
 	rec := func(phase Phase, w Writer, next Opt[Writer], previous string) Record {
 		return Record{Version: RecordVersion, Epoch: 3, Phase: phase, Writer: w, Next: next, Previous: previous}
 	}

@@ -63,7 +63,7 @@ func (e *Engine) checkTurn(assert func(bool, string, ...any), next Record) {
 		assert(e.cutDone >= e.rec.Epoch && !e.cutting.Known, "a promotion begins before epoch %d is cut", e.rec.Epoch)
 	case PhaseOpen:
 		p, promoted := e.rec.Promotion.Get()
-		own := promoted && next.Writer.Node != p.Node // an operator named another node than the target
+		own := promoted && (next.Writer.Node != p.Node || next.Writer.Address != p.Address) // an operator named another node than the target
 		fits := next.Epoch == e.rec.Epoch+1 && !own || own && next.Epoch == p.Epoch+1
 		assert(fits && e.rec.Phase != PhaseOpen, "epoch %d begins while %d is %s", next.Epoch, e.rec.Epoch, e.rec.Phase)
 		assert(e.cutDone >= e.rec.Epoch && !e.cutting.Known, "epoch %d begins before %d is cut", next.Epoch, e.rec.Epoch)

@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -39,7 +40,12 @@ func (e *Engine) remember(v *view) {
 		k.Sync = Some(e.syncNodes(senders))
 	}
 	e.lastKnown = Some(k)
-	r := Remember{Header: e.head("observed"), LastKnown: k.clone()}
+	e.keep()
+}
+
+// keep has the last known position kept where a restart finds it.
+func (e *Engine) keep() {
+	r := Remember{Header: e.head("observed"), LastKnown: e.lastKnown.V.clone()}
 	e.rememberID = r.ID
 	e.emit(r)
 }
@@ -144,8 +150,9 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 	l.lossless, l.bytes = LosslessBounded, Some(uint64(max(bound, r)-r))
 	if covered && l.relaxed.Known {
 		l.lossless = LosslessRelaxed
+		l.why = fmt.Sprintf("%d commits since the last confirmed position asked for less; ", l.relaxed.V)
 	}
-	l.why = "last known position " + k.LSN.String() + ", " + ageText(age) + " old"
+	l.why += "last known position " + k.LSN.String() + ", " + ageText(age) + " old"
 	if k.Rate.Known {
 		l.why += ", at most " + sizeText(k.Rate.V) + "/s"
 	}

@@ -11,8 +11,8 @@ import (
 func (e *Engine) identified(c *change, p Promotion) string {
 	v := e.viewOf(c.target.Name)
 	switch {
-	case v == nil:
-		return c.target.Name + " is not configured"
+	case v == nil || v.node != c.target:
+		return fmt.Sprintf("%s at %s, which is being promoted, is not configured", c.target.Name, c.target.Address)
 	case c.contradiction != "":
 		return c.contradiction
 	case e.class(v) == classStandby:
@@ -29,7 +29,7 @@ func (e *Engine) identified(c *change, p Promotion) string {
 // contradicts says why what the target shows can never become the primary that was asked for.
 func (e *Engine) contradicts(c *change, p Promotion) string {
 	v, w := e.viewOf(c.target.Name), e.rec.Writer
-	if v == nil || e.class(v) != classPrimary {
+	if v == nil || v.node != c.target || e.class(v) != classPrimary {
 		return ""
 	}
 	if id, ok := v.obs.SystemID.Get(); ok && id != w.SystemID {
@@ -53,12 +53,40 @@ func (e *Engine) judgePromotion() {
 	if v := e.viewOf(c.target.Name); v == nil || e.class(v) != classUnknown {
 		c.contradiction = e.contradicts(c, p)
 	}
-	if r, ok := c.resolved.Get(); ok && e.class(e.viewOf(r.Name)) != classPrimary {
+	if r, ok := c.resolved.Get(); ok && e.notAlone(r) != "" {
 		c.resolved = Opt[Node]{} // what the operator saw is no longer so
 	}
 	if c.verify.done && e.identified(c, p) != "" {
 		c.verify = errand{} // it showed itself as something else since
 	}
+}
+
+// notAlone says why a node is not the one that may end a halted promotion; empty when it is: it alone answers as primary, it is the old writer
+// itself or left the old writer's timeline.
+func (e *Engine) notAlone(n Node) string {
+	i, w := e.node(n.Name), e.rec.Writer
+	if i < 0 || e.views[i].node != n {
+		return fmt.Sprintf("%s at %s is not configured", n.Name, n.Address)
+	}
+	v := &e.views[i]
+	if e.class(v) != classPrimary || v.obs.SystemID != Some(w.SystemID) || !v.obs.Timeline.Known {
+		return fmt.Sprintf("%s does not answer as the primary of this system (%s)", n.Name, detail(v.obs))
+	}
+	for k := range e.views {
+		if k != i && e.class(&e.views[k]) == classPrimary && !e.sameServer(k, i) {
+			return fmt.Sprintf("%s answers as primary too", e.views[k].node.Name)
+		}
+	}
+	if n.Name == w.Node && e.standing(w, v) == standProven {
+		return ""
+	}
+	switch d, fork, why := descent(w, v.obs.Timeline, v.obs.History); {
+	case d != Pass:
+		return fmt.Sprintf("%s does not continue the epoch's timeline: %s", n.Name, why)
+	case fork == 0:
+		return fmt.Sprintf("%s is a second primary of timeline %d, which is that of %s", n.Name, w.Timeline, w.Node)
+	}
+	return ""
 }
 
 // halted says why the promotion cannot be completed without an operator; empty while it may be. A target that verifies ends it.
@@ -70,7 +98,7 @@ func (e *Engine) halted() string {
 	case c.contradiction != "":
 		return c.contradiction
 	case e.viewOf(c.target.Name) == nil || e.viewOf(c.target.Name).node != c.target:
-		return fmt.Sprintf("%s at %s, which is being promoted, is not configured", c.target.Name, c.target.Address)
+		return e.identified(c, p)
 	case waited <= e.cfg.PromoteTimeout:
 		return ""
 	default:
@@ -88,17 +116,24 @@ func (e *Engine) halted() string {
 // startPromotion asks for the promotion, once a second until the target is out of recovery: an answer that was lost, or a server that was
 // busy, must not stop it, and asking twice for the same node does no harm.
 func (e *Engine) startPromotion(c *change) {
-	p := &e.rec.Promotion.V
-	if !p.Noted {
-		p.Noted = true
-		e.remark(NotePromotionRequested, "promotion", e.promotionOperands(*p), "%s will be promoted for epoch %d, %s", p.Node, p.Epoch, lossText(*p))
-	}
-	if v := e.viewOf(p.Node); c.promote.busy || v == nil || v.node != c.target || c.promote.sent.Known && e.now.Sub(c.promote.sent.V) < askAgain {
+	p := e.rec.Promotion.V
+	// While the state cannot be written nobody knows for certain what is on disk.
+	if v := e.viewOf(p.Node); c.promote.busy || e.diskErr != "" || v == nil || v.node != c.target || c.promote.sent.Known && e.now.Sub(c.promote.sent.V) < askAgain {
 		return
 	}
 	a := Promote{Header: e.head("promotion"), Epoch: p.Epoch, Node: p.Node, Address: p.Address}
 	c.promote = errand{id: a.ID, busy: true, sent: Some(e.now), err: c.promote.err}
 	e.emit(a)
+}
+
+// noteRequest says, once in an epoch and before anything is asked of the target, that the point of no return is passed.
+func (e *Engine) noteRequest() {
+	p := &e.rec.Promotion.V
+	if p.Noted {
+		return
+	}
+	p.Noted = true
+	e.remark(NotePromotionRequested, "promotion", e.promotionOperands(*p), "%s will be promoted for epoch %d, %s", p.Node, p.Epoch, lossText(*p))
 }
 
 // poll has the target asked again at once while its promotion is waited for: that takes a moment, and every moment is one without a writer.
@@ -141,6 +176,9 @@ func (e *Engine) verifyDone(o Outcome) {
 	switch {
 	case o.OK():
 		v := e.viewOf(c.target.Name)
+		if e.identified(c, p) != "" {
+			return // it has shown itself as something else since, or left the configuration
+		}
 		ops := []Operand{{"node", p.Node}, {"timeline", uint64(v.obs.Timeline.V)}}
 		if _, fork, _ := descent(e.rec.Writer, v.obs.Timeline, v.obs.History); fork != 0 {
 			ops = append(ops, Operand{"fork_lsn", fork.String()})

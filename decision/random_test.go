@@ -147,7 +147,7 @@ func randomRecord(r *rand.Rand) Record {
 	}
 	rec.Epoch, rec.Phase = 1+uint64(r.IntN(5)), []Phase{PhaseOpen, PhaseDrain}[r.IntN(2)]
 	rec.Writer = Writer{Node: "region-a", Address: "10.0.0.11:5432", SystemID: ourSystem, Timeline: 1, History: Some([]TimelineSwitch(nil))}
-	other := Writer{Node: "region-b", Address: "10.0.0.12:5432", SystemID: ourSystem, Timeline: 2, History: Some([]TimelineSwitch{{1, 0x3000000}})}
+	other := Writer{Node: "region-b", Address: "10.0.0.12:5432", SystemID: ourSystem, Timeline: 2, History: Some([]TimelineSwitch{{1, forkLSN}})}
 	switch r.IntN(3) {
 	case 0:
 		rec.Writer, rec.Previous = other, "region-a"

@@ -17,6 +17,7 @@ var update = flag.Bool("update", false, "rewrite golden files; commit the change
 // with # are kept. The commands:
 //
 //	nodes region-a region-b [mode=observe] [stable=5s] [max-lag=16MiB] ...   the cluster; the first node is the primary, the rest follow it
+//	cluster ...            the same, and time passes until the writer is open, without being shown
 //	record epoch=3 open|drain region-a [timeline=1] [previous=region-b]      what an earlier run left on disk (directly after nodes)
 //	run 5s                 time passes, with probes and ticks
 //	jump 5s                time passes without an event: the process stood still
@@ -31,10 +32,12 @@ var update = flag.Bool("update", false, "rewrite golden files; commit the change
 //	region-a loses-upstream | finds-upstream
 //	set region-a key=value ...   a fact (see setFact)
 //	rename / address / drop      through reload: reload region-a region-b [options]
-//	disk full | disk ok · cut stuck | cut ok · heard (a backend sends a byte now) · heard off
-//	hook ok|fails|slow|done · promotion ok|deaf|fails|takes 2s · verify ok|fails · restore ok|fails
+//	disk full|ok|slow|lost|done · cut stuck|ok|slow|done · heard (a backend sends a byte now) · heard off · relaxed N
+//	hook ok|fails|slow|done · promotion ok|deaf|fails|lost|takes 2s|slow|done · verify ok|fails|slow|done · restore ok|fails|slow|done
+//	(slow: the outcome is kept back until done; lost: it took effect, and that is never reported)
 //	approve NAME [epoch=N] [override=a,b] · resolve NAME [epoch=N] · abort · hold · resume
-//	status · decide [primary_dead|switchover] [to=NAME]
+//	status · decide [primary_dead|switchover] [to=NAME] · why (the same, shortened to what blocks)
+//	quietly COMMAND        what it leads to is not shown
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 20 {
@@ -142,8 +145,16 @@ func summary(w *world) string {
 func doCommand(t *testing.T, w *world, line string, say func(string)) *world {
 	t.Helper()
 	f := strings.Fields(line)
+	if f[0] == "quietly" {
+		return doCommand(t, w, strings.Join(f[1:], " "), func(string) {})
+	}
 	if f[0] == "nodes" {
 		return scriptWorld(t, f[1:], say)
+	}
+	if f[0] == "cluster" {
+		w = scriptWorld(t, f[1:], func(string) {})
+		w.run(3 * time.Second)
+		return w
 	}
 	if w == nil {
 		t.Fatalf("%q before nodes", line)
@@ -166,10 +177,6 @@ func doCommand(t *testing.T, w *world, line string, say func(string)) *world {
 		}
 	case "reload":
 		scriptReload(t, w, f[1:])
-	case "disk":
-		w.disk = map[string]string{"full": "write state file: no space left on device"}[f[1]]
-	case "cut":
-		w.cutErr = map[string]string{"stuck": "close epoch: deadline exceeded"}[f[1]]
 	case "heard":
 		w.heard = Some(w.now)
 		if len(f) > 1 {
@@ -184,10 +191,12 @@ func doCommand(t *testing.T, w *world, line string, say func(string)) *world {
 	case "approve", "resolve", "abort", "hold", "resume":
 		w.commands++
 		w.step(Commanded{At: w.now, CommandID: w.commands, Command: scriptCommand(t, w, f)})
-	case "hook", "promotion", "verify", "restore":
+	case "disk", "cut", "hook", "promotion", "verify", "restore":
 		scriptHelpers(t, w, f)
 	case "status":
 		say(statusText(w.e.Status()))
+	case "why":
+		say(whyText(w.e.Decide(Question{})))
 	case "decide":
 		say(decisionText(w.e.Decide(scriptQuestion(f[1:]))))
 	default:
@@ -229,16 +238,28 @@ func scriptCommand(t *testing.T, w *world, f []string) Command {
 // scriptHelpers sets what the hook, pg_promote and the nodes do when they are asked.
 func scriptHelpers(t *testing.T, w *world, f []string) {
 	t.Helper()
-	fails := map[string]string{"fails": "it failed", "ok": "", "deaf": "", "takes": "", "slow": "", "done": ""}[f[1]]
-	switch f[0] {
+	kind, how := f[0], f[1]
+	switch how {
+	case "slow":
+		w.slow[kind] = true
+		return
+	case "done":
+		w.letGo(kind)
+		return
+	}
+	fails := map[string]string{"fails": "it failed", "ok": "", "deaf": "", "takes": "", "lost": "", "full": "write state file: no space left on device",
+		"stuck": "close epoch: deadline exceeded"}[how]
+	switch kind {
+	case "disk":
+		w.disk, w.diskLost = fails, how == "lost"
+		w.slow[kind] = w.diskLost
+	case "cut":
+		w.cutErr = fails
 	case "hook":
-		w.hookErr, w.slowHook = fails, f[1] == "slow"
-		if c := w.e.change; f[1] == "done" && c.Known {
-			w.step(Completed{At: w.now, ActionID: c.V.fence.id, Outcome: Outcome{Detail: "hooks.fence exit 0"}})
-		}
+		w.hookErr = fails
 	case "promotion":
-		w.promoteErr, w.promoteDeaf = fails, f[1] == "deaf"
-		if f[1] == "takes" {
+		w.promoteErr, w.promoteDeaf, w.promoteLost = fails, how == "deaf", how == "lost"
+		if how == "takes" {
 			w.promoteTakes = duration(t, f[2])
 		}
 	case "verify":
@@ -285,242 +306,3 @@ func serverCommand(t *testing.T, w *world, f []string) {
 		t.Fatalf("unknown command %q", strings.Join(f, " "))
 	}
 }
-
-// setFact sets one fact of a server. Underscores in the value stand for spaces.
-func setFact(t *testing.T, w *world, s *server, key, value string) {
-	t.Helper()
-	number := func() uint64 { return bytesOf(t, value) }
-	switch key {
-	case "sys":
-		s.sys = value
-	case "server":
-		s.id = value
-	case "timeline":
-		s.tl = uint32(number())
-	case "history": // 1@0/3000000,2@0/4000000 or unknown
-		s.hist, s.noHist = nil, value == "unknown"
-		for part := range strings.SplitSeq(value, ",") {
-			tl, at, ok := strings.Cut(part, "@")
-			if !ok {
-				continue
-			}
-			n, err := strconv.ParseUint(tl, 10, 32)
-			lsn, err2 := ParseLSN(at)
-			if err != nil || err2 != nil {
-				t.Fatalf("history %q: %v %v", value, err, err2)
-			}
-			s.hist = append(s.hist, TimelineSwitch{uint32(n), lsn})
-		}
-	case "role":
-		s.role = map[string]Role{"primary": RolePrimary, "standby": RoleStandby}[value]
-	case "lsn":
-		lsn, err := ParseLSN(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.lsn = lsn
-	case "rate":
-		s.rate = number()
-	case "lag":
-		s.lag = number()
-	case "gap":
-		s.gap = number()
-	case "paused":
-		s.paused = value
-	case "sync":
-		s.syncState = value
-	case "fresh", "persistent", "replication":
-		a := map[string]*Attempt{"fresh": &s.fresh, "persistent": &s.persistent, "replication": &s.replication}[key]
-		*a = attemptOf(value)
-	case "stalled":
-		s.stalled = value == "true"
-	case "probes":
-		s.unprobed = value == "off"
-	case "monitor":
-		s.blindMonitor = value == "false"
-	case "facts":
-		s.blindFacts = value == "none"
-	case "started":
-		s.startedAgo = duration(t, value)
-	case "receiver":
-		s.receiverStatus = value
-	case "max_connections":
-		s.set.MaxConnections = Some(int(number()))
-	case "delay":
-		s.set.RecoveryMinApplyDelay = Some(duration(t, value))
-	case "can-promote":
-		s.set.CanPromote = Some(value == "true")
-	case "sync-names":
-		s.set.SynchronousStandbyNames = Some(value)
-	case "can-set-sync":
-		s.set.CanSetSyncNames = Some(value == "true")
-	case "receiver-timeout":
-		s.set.WalReceiverTimeout = Some(duration(t, value))
-	default:
-		t.Fatalf("unknown fact %q", key)
-	}
-}
-
-func attemptOf(value string) Attempt {
-	switch value {
-	case "answers":
-		return good
-	case "silent":
-		return Attempt{Evidence: Silent, Detail: "timeout"}
-	case "refused":
-		return Attempt{Evidence: Refused, Detail: "connection refused"}
-	case "unknown":
-		return Attempt{Detail: "another protocol answers"}
-	}
-	return Attempt{Evidence: Alive, SQLState: value}
-}
-
-func testConfig(names ...string) Config {
-	c := Config{Mode: ModeObserve, TickInterval: 200 * time.Millisecond, ProbeInterval: time.Second, ProbeTimeout: time.Second, StableFor: 5 * time.Second,
-		MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute}
-	for i, n := range names {
-		c.Nodes = append(c.Nodes, Node{Name: n, Address: fmt.Sprintf("10.0.0.%d:5432", 11+i)})
-	}
-	return c
-}
-
-// scriptConfig reads names, name@address and key=value.
-func scriptConfig(t *testing.T, base Config, f []string) Config {
-	t.Helper()
-	c := base
-	c.Nodes = nil
-	for _, word := range f {
-		k, v, isOption := strings.Cut(word, "=")
-		if !isOption {
-			name, addr, ok := strings.Cut(word, "@")
-			if !ok {
-				addr = fmt.Sprintf("10.0.0.%d:5432", 11+len(c.Nodes))
-			}
-			c.Nodes = append(c.Nodes, Node{Name: name, Address: addr})
-			continue
-		}
-		switch k {
-		case "mode":
-			m, err := ParseMode(v)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Mode = m
-		case "stable":
-			c.StableFor = duration(t, v)
-		case "start-timeout":
-			c.PrimaryStartTimeout = duration(t, v)
-		case "max-lag":
-			c.MaxLagBytes = bytesOf(t, v)
-		case "require-lossless":
-			c.RequireLossless = v == "true"
-		case "require-fence":
-			c.RequireFence = v == "true"
-		case "anti-flap":
-			c.AntiFlap = duration(t, v)
-		case "hook":
-			c.FenceHook = v == "true"
-		case "promote-timeout":
-			c.PromoteTimeout = duration(t, v)
-		default:
-			t.Fatalf("unknown option %q", word)
-		}
-	}
-	return c
-}
-
-func scriptWorld(t *testing.T, f []string, say func(string)) *world {
-	t.Helper()
-	w := newWorld(scriptConfig(t, testConfig(), f), NewRecord(), Opt[LastKnown]{})
-	w.log = say
-	return w
-}
-
-func scriptReload(t *testing.T, w *world, f []string) {
-	t.Helper()
-	old, cfg := w.servers, scriptConfig(t, w.cfg, f)
-	if cfg.Validate() != nil {
-		w.step(Reconfigured{At: w.now, Config: cfg})
-		return
-	}
-	w.cfg = cfg
-	w.servers = newWorld(w.cfg, NewRecord(), Opt[LastKnown]{}).servers
-	for _, s := range w.servers {
-		s.role, s.upstream, s.next = RoleStandby, "", w.now
-		for _, o := range old {
-			if o.node.Address == s.node.Address || o.node.Name == s.node.Name {
-				n := s.node
-				*s = *o
-				s.node = n
-			}
-		}
-	}
-	w.step(Reconfigured{At: w.now, Config: w.cfg})
-}
-
-func scriptRecord(t *testing.T, w *world, f []string) Record {
-	t.Helper()
-	r := NewRecord()
-	r.Writer = Writer{SystemID: "7000000000000000001", Timeline: 1, History: Some([]TimelineSwitch(nil))}
-	for _, word := range f {
-		k, v, isOption := strings.Cut(word, "=")
-		switch {
-		case k == "epoch":
-			r.Epoch = bytesOf(t, v)
-		case word == "open":
-			r.Phase = PhaseOpen
-		case word == "drain":
-			r.Phase = PhaseDrain
-		case k == "timeline":
-			r.Writer.Timeline = uint32(bytesOf(t, v))
-			r.Writer.History = Some([]TimelineSwitch{{r.Writer.Timeline - 1, 0x3000000}})
-		case k == "previous":
-			r.Previous = v
-		case !isOption:
-			r.Writer.Node, r.Writer.Address = word, "10.0.0.11:5432"
-		default:
-			t.Fatalf("unknown record %q", word)
-		}
-	}
-	if err := r.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func scriptQuestion(f []string) (q Question) {
-	for _, word := range f {
-		if to, ok := strings.CutPrefix(word, "to="); ok {
-			q.To = to
-		} else {
-			q.Event = ChangeEvent(word)
-		}
-	}
-	return q
-}
-
-func duration(t *testing.T, s string) time.Duration {
-	t.Helper()
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
-
-func bytesOf(t *testing.T, s string) uint64 {
-	t.Helper()
-	shift := 0
-	for unit, bits := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30} {
-		if n, ok := strings.CutSuffix(s, unit); ok {
-			s, shift = n, bits
-		}
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n << shift
-}
-
-func seconds(i Instant) string { return fmt.Sprintf("%.1fs", time.Duration(i).Seconds()) }

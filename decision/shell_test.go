@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -29,11 +30,18 @@ const (
 	condPersistent               // primary of timeline 1 on the open connection only
 	condNoTimeline               // primary that does not tell its timeline
 	conds
+
+	// Those below are shown by nodes in modes auto and manual only.
+	condPrimary3 = conds + iota - 18 // primary of timeline 3, which left timeline 2
+	condBehind                       // primary of timeline 2, which left timeline 1 before what was replayed
 )
+
+// forkLSN is where timelines 2 and 3 begin; every standby has it all.
+const forkLSN = LSN(0x3000100)
 
 func (c cond) String() string {
 	return [...]string{"primary1", "standby1", "standby-lost", "primary2", "standby2", "primary-other", "other-system", "other-standby", "refused", "silent",
-		"starting", "blind", "busy", "busy-named", "inconclusive", "prober-late", "persistent", "no-timeline"}[c]
+		"starting", "blind", "busy", "busy-named", "inconclusive", "prober-late", "persistent", "no-timeline", "", "primary3", "behind"}[c]
 }
 
 const ourSystem, otherSystem = "7000000000000000001", "7999"
@@ -46,7 +54,7 @@ func (c cond) observation(node string, began Instant) Observation {
 	}
 	o.SystemID, o.ServerID, o.StartedAgo, o.Timeline, o.History = Some(ourSystem), Some("server-"+node), Some(time.Hour), Some(uint32(1)), Some([]TimelineSwitch(nil))
 	o.Settings = healthySettings()
-	fork := Some([]TimelineSwitch{{1, 0x3000000}})
+	fork := Some([]TimelineSwitch{{1, forkLSN}})
 	primary := func() { o.Role, o.CurrentLSN, o.Senders = RolePrimary, Some(LSN(0x3000100)), Some([]Sender(nil)) }
 	standby := func(streams bool) {
 		o.Role, o.ReceivedLSN, o.ReplayedLSN, o.ReplayPaused = RoleStandby, Some(LSN(0x3000100)), Some(LSN(0x3000100)), Some("not paused")
@@ -74,6 +82,12 @@ func (c cond) observation(node string, began Instant) Observation {
 	case condStandby2:
 		o.Timeline, o.History = Some(uint32(2)), fork
 		standby(true)
+	case condPrimary3:
+		o.Timeline, o.History = Some(uint32(3)), Some([]TimelineSwitch{{1, forkLSN}, {2, forkLSN}})
+		primary()
+	case condBehind:
+		o.Timeline, o.History = Some(uint32(2)), Some([]TimelineSwitch{{1, 0x2000000}})
+		primary()
 	case condPrimaryOther:
 		o.Timeline, o.History = Some(uint32(4)), Some([]TimelineSwitch{{3, 0x2000000}})
 		primary()
@@ -128,16 +142,39 @@ type shell struct {
 
 	diskFull, cutStuck, late bool
 	broken                   string
+
+	// kept is what Remember has kept.
+	kept Opt[LastKnown]
+	// obliged: the record that this run began with says that a promotion must be completed.
+	obliged bool
+	// noted counts the events promotion_requested of each epoch, promised says which node each epoch was promised to.
+	noted    map[uint64]int
+	promised map[uint64]string
+	// opened says which node each epoch was opened on, resolved that an operator named a writer since the last promise.
+	openedOn            map[uint64]string
+	resolving, resolved bool
+	// What becomes of errands: deaf: pg_promote answers and does nothing; lost: it works, and its answer does not arrive; fails: nothing works.
+	deaf, lost, fails bool
+	// commands that were handed in, and answers that came back.
+	commands, answers uint64
+	// turning is called when the point of no return is about to be written.
+	turning func(Promotion)
 }
 
 type waiting struct {
-	id  uint64
-	rec *Record
-	cut uint64
+	id     uint64
+	rec    *Record
+	cut    uint64
+	errand Action
 }
 
 func newShell(cfg Config, rec Record) *shell {
-	return &shell{e: New(cfg, rec, Opt[LastKnown]{}), file: rec, conds: [3]cond{condPrimary1, condStandby1, condStandby1}}
+	s := &shell{e: New(cfg, rec, Opt[LastKnown]{}), file: rec, conds: [3]cond{condPrimary1, condStandby1, condStandby1}, noted: map[uint64]int{},
+		promised: map[uint64]string{}, openedOn: map[uint64]string{}, obliged: rec.Phase == PhasePromoting}
+	if p, ok := rec.Promotion.Get(); ok {
+		s.promised[p.Epoch] = p.Node
+	}
+	return s
 }
 
 // fork returns a copy that shares nothing that changes.
@@ -149,7 +186,9 @@ func (s *shell) fork() *shell {
 	if e.pending.Known {
 		e.pending.V.rec = e.pending.V.rec.clone()
 	}
+	e.change.V.steps = slices.Clone(s.e.change.V.steps)
 	c.e, c.waiting = &e, slices.Clone(s.waiting)
+	c.noted, c.promised, c.openedOn = maps.Clone(s.noted), maps.Clone(s.promised), maps.Clone(s.openedOn)
 	return &c
 }
 
@@ -171,14 +210,19 @@ func (s *shell) step(ev Event) {
 }
 
 // report reports the oldest outcome.
-func (s *shell) report() {
-	if len(s.waiting) == 0 {
+func (s *shell) report() { s.reportAt(0) }
+
+// reportAt reports one of the outcomes that wait.
+func (s *shell) reportAt(i int) {
+	if i >= len(s.waiting) {
 		return
 	}
-	a := s.waiting[0]
-	s.waiting = s.waiting[1:]
+	a := s.waiting[i]
+	s.waiting = slices.Delete(slices.Clone(s.waiting), i, i+1)
 	var o Outcome
 	switch {
+	case a.errand != nil:
+		o = s.errand(a.errand)
 	case a.rec != nil && s.diskFull:
 		o.Err = "disk full"
 	case a.rec != nil:
@@ -203,6 +247,7 @@ func (s *shell) perform(actions []Action) {
 				s.fail("epoch went back from %d to %d", s.file.Epoch, a.Record.Epoch)
 			}
 			rec := a.Record
+			s.checkPersist(rec)
 			s.waiting = append(s.waiting, waiting{id: a.ID, rec: &rec})
 		case Cut:
 			if s.file.Phase != PhaseDrain || s.file.Epoch != a.Epoch {
@@ -212,6 +257,21 @@ func (s *shell) perform(actions []Action) {
 				s.fail("cut of %d while logins are taken", a.Epoch)
 			}
 			s.waiting = append(s.waiting, waiting{id: a.ID, cut: a.Epoch})
+		case Remember:
+			s.kept = Some(a.LastKnown.clone())
+		case Note:
+			if a.Kind == NotePromotionRequested {
+				s.noted[a.Epoch.V]++
+				s.promised[a.Epoch.V] = s.file.Promotion.V.Node
+			}
+		case Fence, Verify, RestoreSync:
+			s.waiting = append(s.waiting, waiting{id: a.Head().ID, errand: a})
+		case Promote:
+			s.checkPromote(a)
+			s.waiting = append(s.waiting, waiting{id: a.ID, errand: a})
+		case Answer:
+			s.answers++
+			s.resolved = s.resolved || s.resolving && !a.Refusal.Known
 		case Hold:
 			s.taking = false
 		case Open:
@@ -230,14 +290,18 @@ func (s *shell) checkOpen(a Open) {
 		s.fail("open of %d after the cut of %d", a.Epoch, s.cutThrough)
 	case s.path != 0 && (s.path != a.Epoch || s.target != a.Node):
 		s.fail("open of %d on %s while %d on %s is not cut", a.Epoch, a.Node, s.path, s.target)
-	case w.Timeline < s.highest:
+	case w.Timeline < s.highest && !s.resolved:
 		s.fail("timeline %d is routed to after %d", w.Timeline, s.highest)
 	}
+	s.checkOpened(a)
 	s.highest = max(s.highest, w.Timeline)
 }
 
 // observe delivers a probe round of a node under its present condition.
 func (s *shell) observe(i int) {
+	if i >= len(s.e.cfg.Nodes) {
+		return // it has been left out
+	}
 	n := s.e.cfg.Nodes[i]
 	s.step(Observed{At: s.now, Observation: s.conds[i].observation(n.Name, s.now)})
 }
@@ -255,14 +319,21 @@ func (s *shell) wait(seconds int) {
 
 // restart ends the process: paths are gone, outcomes that were not reported never are.
 func (s *shell) restart() {
-	cfg := s.e.cfg
-	s.e = New(cfg, s.file.Shift(-time.Duration(s.now)), Opt[LastKnown]{})
+	cfg, file := s.e.cfg, s.file.Shift(-time.Duration(s.now))
+	if p := &file.Promotion; p.Known {
+		p.V.Noted = s.noted[p.V.Epoch] > 0
+	}
+	if s.kept.Known {
+		s.kept.V = s.kept.V.Shift(-time.Duration(s.now))
+	}
+	s.file, s.obliged = file, file.Phase == PhasePromoting
+	s.e = New(cfg, file, s.kept)
 	s.now, s.waiting, s.path, s.target, s.taking, s.cutThrough = 0, nil, 0, "", false, 0
 }
 
 // calm makes disk and data plane work again and reports what is left.
 func (s *shell) calm() {
-	s.diskFull, s.cutStuck, s.late = false, false, false
+	s.diskFull, s.cutStuck, s.late, s.deaf, s.lost, s.fails = false, false, false, false, false, false
 	for len(s.waiting) > 0 {
 		s.report()
 	}

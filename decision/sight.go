@@ -306,11 +306,8 @@ func (e *Engine) lookForSuccessor(s *sight, rec Record) bool {
 
 // continues says whether the node is the one that was seen before, or descends from it.
 func continues(next Writer, v *view) bool {
-	if v.node.Name == next.Node && v.obs.Timeline == Some(next.Timeline) {
-		return true
-	}
 	d, fork, _ := descent(next, v.obs.Timeline, v.obs.History)
-	return d == Pass && fork != 0
+	return d == Pass && fork != 0 || d != Fail && v.node.Name == next.Node && v.obs.Timeline == Some(next.Timeline)
 }
 
 // oldWriterStands says why a descendant may not be adopted yet: the old writer has not shown, since the descendant was seen or for stable_for,

@@ -36,7 +36,10 @@ type world struct {
 	promotes                                   []string       // nodes that were asked
 	answers                                    []Answer
 	commands                                   uint64
-	slowHook                                   bool // its outcome is not reported
+	promoteLost                                bool                      // pg_promote takes effect, and its answer is lost
+	slow                                       map[string]bool           // outcomes of that kind are not reported until they are let go
+	held                                       map[string][]func() Event // those that are kept back
+	diskLost                                   bool                      // the record is written, and that is not reported
 	log                                        func(string)
 	verbose                                    bool
 	failed                                     []string // broken promises
@@ -82,7 +85,7 @@ var good = Attempt{Evidence: Answers}
 
 func newWorld(cfg Config, rec Record, last Opt[LastKnown]) *world {
 	w := &world{cfg: cfg, file: rec, kept: last, openPath: map[uint64]string{}, log: func(string) {}, pace: cfg.ProbeInterval,
-		promoted: map[string]Instant{}, requested: map[uint64]int{}}
+		promoted: map[string]Instant{}, requested: map[uint64]int{}, slow: map[string]bool{}, held: map[string][]func() Event{}}
 	w.e = New(cfg, rec, last)
 	for i, n := range cfg.Nodes {
 		s := &server{node: n, role: RoleStandby, sys: "7000000000000000001", id: fmt.Sprintf("server-%s", n.Name), tl: 1, lsn: 0x3000000, paused: "not paused",
@@ -222,19 +225,32 @@ func (w *world) step(ev Event) {
 
 // perform does one action and returns the events that it leads to.
 func (w *world) perform(a Action) (next []Event) {
-	done := func(o Outcome) { next = append(next, Completed{At: w.now, ActionID: a.Head().ID, Outcome: o}) }
+	done := func(kind string, outcome func() Outcome) {
+		id := a.Head().ID
+		if w.slow[kind] {
+			w.held[kind] = append(w.held[kind], func() Event { return Completed{At: w.now, ActionID: id, Outcome: outcome()} })
+			return
+		}
+		next = append(next, Completed{At: w.now, ActionID: id, Outcome: outcome()})
+	}
 	quiet := false
 	switch a := a.(type) {
 	case Persist:
-		if w.disk == "" {
+		if w.diskLost {
 			w.file = a.Record
 		}
-		done(Outcome{Err: w.disk})
+		done("disk", func() Outcome {
+			if w.disk == "" {
+				w.file = a.Record
+			}
+			return Outcome{Err: w.disk}
+		})
 	case Remember:
 		quiet = true
 		if w.disk == "" {
 			w.kept = Some(a.LastKnown)
 		}
+		next = append(next, Completed{At: w.now, ActionID: a.ID, Outcome: Outcome{Err: w.disk}})
 	case Hold:
 		w.routed = ""
 	case Open:
@@ -242,15 +258,7 @@ func (w *world) perform(a Action) (next []Event) {
 		w.routed = a.Node
 		w.openPath[a.Epoch] = a.Node + "@" + a.Address
 	case Cut:
-		if w.cutErr == "" {
-			for e := range w.openPath {
-				if e <= a.Epoch {
-					delete(w.openPath, e)
-				}
-			}
-			w.cutPaths = max(w.cutPaths, a.Epoch)
-		}
-		done(Outcome{Err: w.cutErr, LastByte: w.heard, Sessions: SessionCounts{Ended: 3}})
+		done("cut", func() Outcome { return w.cutThrough(a.Epoch) })
 	case Pace:
 		quiet = true
 		w.pace = a.Interval
@@ -264,18 +272,19 @@ func (w *world) perform(a Action) (next []Event) {
 			next = append(next, w.launch(s)...)
 		}
 	case Fence:
-		if !w.slowHook {
-			done(Outcome{Err: w.hookErr, Detail: "hooks.fence exit 0"})
-		}
+		done("hook", func() Outcome { return w.fences(a) })
 	case Promote:
-		done(w.askPromotion(a))
+		o := w.askPromotion(a)
+		done("promotion", func() Outcome { return o })
 	case Verify:
-		done(Outcome{Err: w.verifies(a)})
+		done("verify", func() Outcome { return Outcome{Err: w.verifies(a)} })
 	case RestoreSync:
-		if w.restoreErr == "" {
-			w.server(a.Node).set.SynchronousStandbyNames = Some(a.Names)
-		}
-		done(Outcome{Err: w.restoreErr})
+		done("restore", func() Outcome {
+			if w.restoreErr == "" {
+				w.server(a.Node).set.SynchronousStandbyNames = Some(a.Names)
+			}
+			return Outcome{Err: w.restoreErr}
+		})
 	case Checkpoint:
 		quiet = true
 	case Answer:
@@ -296,6 +305,42 @@ func (w *world) perform(a Action) (next []Event) {
 	return next
 }
 
+// letGo reports the outcomes that were kept back.
+func (w *world) letGo(kind string) {
+	w.slow[kind] = false
+	held := w.held[kind]
+	w.held[kind] = nil
+	for _, h := range held {
+		w.step(h())
+	}
+}
+
+// cutThrough closes the paths of every epoch up to the given one.
+func (w *world) cutThrough(epoch uint64) Outcome {
+	if w.cutErr == "" {
+		for e := range w.openPath {
+			if e <= epoch {
+				delete(w.openPath, e)
+			}
+		}
+		w.cutPaths = max(w.cutPaths, epoch)
+	}
+	return Outcome{Err: w.cutErr, LastByte: w.heard, Sessions: SessionCounts{Ended: 3}}
+}
+
+// fences is what the operator's program, and the old writer itself, say.
+func (w *world) fences(a Fence) Outcome {
+	switch {
+	case w.hookErr != "":
+		return Outcome{Err: w.hookErr}
+	case a.Hook:
+		return Outcome{Detail: "hooks.fence exit 0"}
+	case w.server(a.Node).down():
+		return Outcome{Err: "connect: connection refused"}
+	}
+	return Outcome{Detail: "its sessions are ended and it is read only"}
+}
+
 // askPromotion is pg_promote(false) on a node, held against what must never be asked.
 func (w *world) askPromotion(a Promote) Outcome {
 	p := w.file.Promotion
@@ -312,13 +357,16 @@ func (w *world) askPromotion(a Promote) Outcome {
 	switch {
 	case w.promoteErr != "":
 		return Outcome{Err: w.promoteErr}
-	case s == nil || s.down():
+	case s == nil || s.node.Address != a.Address || s.down():
 		return Outcome{Err: "connect: connection refused"}
 	case s.role == RolePrimary:
 		return Outcome{Err: "recovery is not in progress (SQLSTATE 55000)"}
 	}
 	if _, under := w.promoted[a.Node]; !under && !w.promoteDeaf {
 		w.promoted[a.Node] = w.now.Add(w.promoteTakes)
+	}
+	if w.promoteLost {
+		return Outcome{Err: "read: connection reset by peer"}
 	}
 	return Outcome{}
 }
@@ -329,7 +377,7 @@ func (w *world) verifies(a Verify) string {
 	switch {
 	case w.verifyErr != "":
 		return w.verifyErr
-	case s.down():
+	case s == nil || s.down():
 		return "connect: connection refused"
 	case s.role != RolePrimary || s.tl <= a.Above || s.sys != a.SystemID:
 		return "not the primary that was asked for"
@@ -414,7 +462,8 @@ func (w *world) restart(d time.Duration) {
 		last.V = last.V.Shift(shift)
 	}
 	w.now, w.routed, w.openPath, w.cutPaths, w.pace = 0, "", map[uint64]string{}, 0, w.cfg.ProbeInterval
-	w.heard = Opt[Instant]{}
+	w.notes = nil // their instants are on the clock that ended
+	w.heard, w.held, w.slow, w.diskLost = Opt[Instant]{}, map[string][]func() Event{}, map[string]bool{}, false
 	if rec.Promotion.Known {
 		rec.Promotion.V.Noted = w.requested[rec.Promotion.V.Epoch] > 0
 	}

@@ -135,8 +135,11 @@ func (e *Engine) mayFollow(w Writer, candidate *view, st standing, stable bool) 
 	if e.cfg.Mode == ModeObserve {
 		return true, ""
 	}
-	if candidate.node.Name != w.Node && !st.disproved() && !(st == standFailing && stable) && e.node(w.Node) >= 0 {
+	if candidate.node.Name != w.Node && !e.writerGone(st, stable) && e.node(w.Node) >= 0 {
 		return false, fmt.Sprintf("it was promoted by others while the writer %s is not known to be gone; the mode is %s", w.Node, e.cfg.Mode)
+	}
+	if next, ok := e.rec.Next.Get(); ok && continues(next, candidate) {
+		return true, "" // it is followed already, or an operator accepted it
 	}
 	_, fork, _ := descent(w, candidate.obs.Timeline, candidate.obs.History)
 	k, ok := e.lastKnown.Get()
@@ -148,6 +151,11 @@ func (e *Engine) mayFollow(w Writer, candidate *view, st standing, stable bool) 
 		return false, fmt.Sprintf("it was promoted by others at %s, and the last known position of %s is %s: an operator must approve it", fork, w.Node, last)
 	}
 	return true, ""
+}
+
+// writerGone says whether the epoch's writer has shown that it is none any more, or has failed for long enough.
+func (e *Engine) writerGone(st standing, stable bool) bool {
+	return st.disproved() || st == standFailing && stable
 }
 
 // writerOf returns what an epoch would name if the node became its writer. The caller has checked that the facts are known.

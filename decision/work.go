@@ -103,6 +103,9 @@ func (e *Engine) adoption(s *sight) Record {
 	v := &e.views[s.adopt]
 	old, rec := e.rec.Writer, e.rec.clone()
 	rec.Epoch, rec.Phase, rec.Writer, rec.Next = e.rec.Epoch+1, PhaseOpen, writerOf(v), Opt[Writer]{}
+	if old.Node != rec.Writer.Node {
+		rec.SyncNames = "" // it was emptied on another node
+	}
 	first := e.rec.Phase == PhaseNone
 	message := s.message
 	if !first && (old.Node != rec.Writer.Node || old.Timeline != rec.Writer.Timeline) {

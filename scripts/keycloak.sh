@@ -38,4 +38,5 @@ fi
 
 flags=(-home "$home" -pgtether bin/pgtether)
 [ -z "${KEEP:-}" ] || flags+=(-keep)
+[ -z "${FAILOVER:-}" ] || flags+=(-failover "$FAILOVER" -users 10)
 exec .cache/bin/keycloak "${flags[@]}"

@@ -106,7 +106,7 @@ func TestAnOperatorOverridesWhatBlocksAFailover(t *testing.T) {
 func TestAnOperatorResolvesAHaltedPromotion(t *testing.T) {
 	s := halt(t).stage()
 	s.runs(exitDone, "status", "PROMOTING/halted", "writes       refused", "to do        the promotion cannot be completed")
-	s.runs(exitDone, "decision", "an operator must decide (pgtether resolve)")
+	s.runs(exitDone, "decision", "an operator must decide (pgtether resolve")
 	s.runs(exitFailed, "abort", "answers 409: the promotion of region-b has been asked for and cannot be undone")
 	s.runs(exitFailed, "resolve --writer region-b", "answers 409: region-b does not answer as the primary of this system")
 	s.locked(func() { // the old writer comes back

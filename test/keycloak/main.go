@@ -20,6 +20,7 @@ type settings struct {
 	home, binary string
 	keep         bool
 	users        int
+	failover     string
 }
 
 func main() {
@@ -28,14 +29,34 @@ func main() {
 	flag.StringVar(&s.binary, "pgtether", "bin/pgtether", "the pgtether binary")
 	flag.BoolVar(&s.keep, "keep", false, "stay up until Ctrl-C")
 	flag.IntVar(&s.users, "users", 5, "how many users log in")
+	flag.StringVar(&s.failover, "failover", "", "kill the primary under load: async, sync or both")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, s); err != nil && !(s.keep && errors.Is(err, context.Canceled)) {
+	do := run
+	if s.failover != "" {
+		do = runFailover
+	}
+	if err := do(ctx, s); err != nil && !(s.keep && errors.Is(err, context.Canceled)) {
 		fmt.Fprintf(os.Stderr, "keycloak: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
+}
+
+// runFailover does what -failover asks for.
+func runFailover(ctx context.Context, s settings) error {
+	for _, way := range []struct {
+		word        string
+		synchronous bool
+	}{{"async", false}, {"sync", true}} {
+		if s.failover == way.word || s.failover == "both" {
+			if err := failOver(ctx, s, way.synchronous); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // run brings up the pair, the proxy and Keycloak, drives it, and takes everything down again in the opposite order.
@@ -99,7 +120,6 @@ func useIt(ctx context.Context, server *server, users int, say func(string, ...a
 	if err != nil {
 		return err
 	}
-	const realm = "demo"
 	if err := admin.createRealm(ctx, realm); err != nil {
 		return err
 	}

@@ -3,6 +3,10 @@ package rig
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 )
 
 // Criterion is one entry of GET /decision.
@@ -81,3 +85,23 @@ func (p *Proxy) Events(ctx context.Context) ([]Event, error) {
 	err := p.get(ctx, "/events?limit=10000", &e)
 	return e.Events, err
 }
+
+// Counter asks the proxy for a metric without labels.
+func (p *Proxy) Counter(ctx context.Context, name string) (float64, error) {
+	body, err := p.page(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(body) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if err != nil {
+				return 0, fmt.Errorf("read metric %s: %w", name, err)
+			}
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("read metric %s: %w", name, errNoMetric)
+}
+
+var errNoMetric = errors.New("there is none")

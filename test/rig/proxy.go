@@ -175,31 +175,37 @@ func (p *Proxy) Await(ctx context.Context, what string, holds func(Status) bool)
 
 // get asks the HTTP interface and decodes the answer into v, unless it is nil.
 func (p *Proxy) get(ctx context.Context, path string, v any) error {
+	body, err := p.page(ctx, path)
+	if err != nil || v == nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(body), v); err != nil {
+		return fmt.Errorf("decode answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// page is the body of a page that is there.
+func (p *Proxy) page(ctx context.Context, path string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Admin+path, nil)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", path, err)
+		return "", fmt.Errorf("ask %s: %w", path, err)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", path, err)
+		return "", fmt.Errorf("ask %s: %w", path, err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
-		return fmt.Errorf("read answer to %s: %w", path, err)
+		return "", fmt.Errorf("read answer to %s: %w", path, err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask %s: %s: %s", path, res.Status, strings.TrimSpace(string(body)))
+		return "", fmt.Errorf("ask %s: %s: %s", path, res.Status, strings.TrimSpace(string(body)))
 	}
-	if v == nil {
-		return nil
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("decode answer to %s: %w", path, err)
-	}
-	return nil
+	return string(body), nil
 }
 
 // logTail is the end of what the proxy said, on one line.
