@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -34,9 +35,13 @@ func blocks(page string) []block {
 
 // command is one line of a shell block, without its comment.
 type command struct {
+	page  string
 	line  int
 	words []string
 }
+
+// String says where the command is.
+func (c command) String() string { return fmt.Sprintf("%s:%d", c.page, c.line) }
 
 // commands lists the commands of the page's sh blocks.
 func commands(page string) []command {

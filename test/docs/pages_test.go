@@ -78,27 +78,39 @@ func TestMain(m *testing.M) {
 
 // The rules by the first word of a command. A command without a rule fails: what nobody checks is not shown.
 var rules = map[string]func(t *testing.T, c command){
-	"make":         checkMake,
-	"bin/pgtether": checkPgtether,
-	"psql":         checkFiles,
-	"curl":         checkCurl,
-	"docker":       checkDocker,
-	"export":       checkExport,
+	"make":          checkMake,
+	"pgtether":      checkPgtether,
+	"bin/pgtether":  checkPgtether,
+	"psql":          checkFiles,
+	"curl":          checkCurl,
+	"docker":        checkDocker,
+	"export":        checkExport,
+	"pg_rewind":     checkPostgresProgram,
+	"pg_basebackup": checkPostgresProgram,
+	"systemctl":     checkSystemctl,
+	"cp":            checkDataFiles,
+	"mv":            checkDataFiles,
 }
 
-func TestEveryCommandOfTheReadmeExists(t *testing.T) {
-	all := commands(read(t, "README.md"))
-	if len(all) < 10 {
-		t.Fatalf("found %d commands; is the page still written with sh blocks?", len(all))
-	}
-	for _, c := range all {
-		t.Run(strings.Join(c.words, " "), func(t *testing.T) {
-			check, ok := rules[c.words[0]]
-			if !ok {
-				t.Fatalf("README.md:%d: no rule checks %q", c.line, c.words[0])
-			}
-			check(t, c)
-		})
+// commandPages are the pages whose commands are checked, with how many there are at least.
+var commandPages = map[string]int{"README.md": 10, "docs/OPERATIONS.md": 25}
+
+func TestEveryCommandOfAPageExists(t *testing.T) {
+	for page, least := range commandPages {
+		all := commands(read(t, page))
+		if len(all) < least {
+			t.Fatalf("%s: found %d commands; is the page still written with sh blocks?", page, len(all))
+		}
+		for _, c := range all {
+			c.page = page
+			t.Run(page+" "+strings.Join(c.words, " "), func(t *testing.T) {
+				check, ok := rules[c.words[0]]
+				if !ok {
+					t.Fatalf("%s: no rule checks %q", c, c.words[0])
+				}
+				check(t, c)
+			})
+		}
 	}
 }
 
@@ -114,16 +126,16 @@ func checkMake(t *testing.T, c command) {
 	for _, word := range c.words[1:] {
 		if name, _, isVariable := strings.Cut(word, "="); isVariable {
 			if !strings.Contains(makefile, "$("+name+")") {
-				t.Errorf("README.md:%d: the Makefile does not use %s", c.line, name)
+				t.Errorf("%s: the Makefile does not use %s", c, name)
 			}
 			continue
 		}
 		if !slices.Contains(targets(t), word) {
-			t.Errorf("README.md:%d: the Makefile has no target %s", c.line, word)
+			t.Errorf("%s: the Makefile has no target %s", c, word)
 		}
 		run := regexp.MustCompile(`(?m)^phase .*\bmake ` + word + `\b`).MatchString(ci)
 		if _, excused := notInCI[word]; run == excused {
-			t.Errorf("README.md:%d: make %s: run by CI %t, excused %t; want one of the two", c.line, word, run, excused)
+			t.Errorf("%s: make %s: run by CI %t, excused %t; want one of the two", c, word, run, excused)
 		}
 	}
 }
@@ -135,11 +147,11 @@ func checkPgtether(t *testing.T, c command) {
 	}
 	help, err := exec.Command(path, c.words[1], "--help").CombinedOutput()
 	if err != nil {
-		t.Fatalf("README.md:%d: %s --help: %v\n%s", c.line, c.words[1], err, help)
+		t.Fatalf("%s: %s --help: %v\n%s", c, c.words[1], err, help)
 	}
 	for _, word := range c.words[2:] {
 		if flag, _, _ := strings.Cut(word, "="); strings.HasPrefix(flag, "--") && !strings.Contains(string(help), flag) {
-			t.Errorf("README.md:%d: pgtether %s has no flag %s", c.line, c.words[1], flag)
+			t.Errorf("%s: pgtether %s has no flag %s", c, c.words[1], flag)
 		}
 	}
 }
@@ -155,7 +167,7 @@ func checkFiles(t *testing.T, c command) {
 func checkCurl(t *testing.T, c command) {
 	path := strings.TrimPrefix(c.words[len(c.words)-1], "http://127.0.0.1:7432")
 	if !strings.Contains(read(t, "docs/CONTRACT.md"), "GET "+path+"`") {
-		t.Errorf("README.md:%d: the contract has no page GET %s", c.line, path)
+		t.Errorf("%s: the contract has no page GET %s", c, path)
 	}
 }
 
@@ -163,22 +175,64 @@ func checkDocker(t *testing.T, c command) {
 	dockerfile, script := read(t, "Dockerfile"), read(t, "scripts/docker.sh")
 	for i, word := range c.words {
 		if port, _, isPort := strings.Cut(word, ":"); isPort && c.words[i-1] == "-p" && !regexp.MustCompile(`(?m)^EXPOSE .*\b`+port+`\b`).MatchString(dockerfile) {
-			t.Errorf("README.md:%d: the Dockerfile exposes no port %s", c.line, port)
+			t.Errorf("%s: the Dockerfile exposes no port %s", c, port)
 		}
 	}
 	if image := c.words[len(c.words)-1]; !strings.Contains(script, "-t "+image+" ") {
-		t.Errorf("README.md:%d: scripts/docker.sh builds no image %s", c.line, image)
+		t.Errorf("%s: scripts/docker.sh builds no image %s", c, image)
 	}
 }
 
 func checkExport(t *testing.T, c command) {
 	if !strings.HasPrefix(c.words[1], "KC_DB_URL=jdbc:postgresql://") {
-		t.Errorf("README.md:%d: %s is no JDBC URL for Keycloak", c.line, c.words[1])
+		t.Errorf("%s: %s is no JDBC URL for Keycloak", c, c.words[1])
+	}
+}
+
+// checkPostgresProgram holds the flags of one of PostgreSQL's own programs against its help.
+func checkPostgresProgram(t *testing.T, c command) {
+	help, err := exec.Command(postgresProgram(t, c.words[0]), "--help").Output()
+	if err != nil {
+		t.Fatalf("%s: %v", c, err)
+	}
+	for _, word := range c.words[1:] {
+		if flag, _, _ := strings.Cut(word, "="); strings.HasPrefix(flag, "--") && !regexp.MustCompile(flag+`\b`).Match(help) {
+			t.Errorf("%s: %s has no flag %s", c, c.words[0], flag)
+		}
+	}
+}
+
+// postgresProgram finds a program beside the newest server on this machine.
+func postgresProgram(t *testing.T, name string) string {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	if path, err := exec.LookPath(name); err == nil {
+		found = append([]string{path}, found...)
+	}
+	if len(found) == 0 {
+		t.Fatalf("there is no %s on this machine: make setup installs it", name)
+	}
+	return found[len(found)-1]
+}
+
+// checkSystemctl allows what starts and stops the one service that the pages speak of.
+func checkSystemctl(t *testing.T, c command) {
+	if len(c.words) != 3 || !slices.Contains([]string{"start", "stop"}, c.words[1]) || c.words[2] != "postgresql" {
+		t.Errorf("%s: %v is not to start or to stop PostgreSQL", c, c.words)
+	}
+}
+
+// checkDataFiles allows to put files of a data directory aside, and back.
+func checkDataFiles(t *testing.T, c command) {
+	for _, word := range c.words[1:] {
+		if word != "-a" && !strings.HasPrefix(word, "/var/tmp/") && !strings.HasPrefix(word, "/var/lib/postgresql/") {
+			t.Errorf("%s: %s is not a file of a data directory", c, word)
+		}
 	}
 }
 
 func TestTheConfigurationOfAPageLoads(t *testing.T) {
-	for _, page := range []string{"README.md", "docs/FOLLOW.md"} {
+	for _, page := range []string{"README.md", "docs/FOLLOW.md", "docs/OPERATIONS.md"} {
 		loadsConfiguration(t, page)
 	}
 }
@@ -223,7 +277,7 @@ func TestEveryMetricOfThePagesIsReal(t *testing.T) {
 	for _, f := range families {
 		real = append(real, f.GetName())
 	}
-	for _, page := range []string{"README.md", "docs/CONTRACT.md"} {
+	for _, page := range []string{"README.md", "docs/CONTRACT.md", "docs/OPERATIONS.md"} {
 		names := regexp.MustCompile("`(pgtether_[a-z_]+)").FindAllStringSubmatch(read(t, page), -1)
 		if len(names) == 0 {
 			t.Errorf("%s names no metric", page)
