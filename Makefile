@@ -17,7 +17,7 @@ BENCHTIME ?= 1s
 
 .PHONY: help
 help: ## list the targets (this text)
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: ## install what is missing for build and tests (PostgreSQL, npm, Java, Patroni, repmgr; says what it installs)
@@ -51,6 +51,16 @@ test: setup ## all fast tests, those on real PostgreSQL included
 race: ## the same under the race detector
 	@scripts/setup.sh test race
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+
+.PHONY: faults faults-gray faults-rto
+faults: build ## random faults on real pairs, every promise checked (SEED=, N=3, SYNC=1)
+	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -seed $(or $(SEED),0) -n $(or $(N),3) $(if $(SYNC),-sync)
+
+faults-gray: build ## faults that must not lead to a promotion, each N times (nightly: N=20)
+	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -gray -n $(or $(N),1)
+
+faults-rto: build ## kill -9 under load, N times: how long until the first acknowledged write (SYNC=1)
+	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -rto -seed $(or $(SEED),0) -n $(or $(N),20) $(if $(SYNC),-sync)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)

@@ -105,8 +105,12 @@ func checkExclusive(r Run, say sayer) {
 	if over := overlap(r); over > 0 {
 		say("C7", "%s still got bytes %s after %s had got its first", r.Old, over, r.New)
 	}
-	if old.LastFrom > next.FirstTo {
-		say("C7", "%s still told clients something %s after %s had got its first byte", r.Old, old.LastFrom-next.FirstTo, r.New)
+	first := FirstAck(r)
+	for _, op := range r.Ops {
+		if op.Outcome == Acknowledged && op.Node == r.Old && first > 0 && op.Return > first {
+			say("C7", "%s acknowledged row %d of client %d %s after %s had acknowledged its first", r.Old, op.Seq, op.Client, op.Return-first, r.New)
+			return
+		}
 	}
 }
 

@@ -39,10 +39,10 @@ type Op struct {
 	Err string
 }
 
-// Bytes is when bytes of the application passed to and from a server.
+// Bytes is when bytes of the application passed to a server.
 type Bytes struct {
-	FirstTo, LastTo, LastFrom time.Duration
-	Seen                      bool
+	FirstTo, LastTo time.Duration
+	Seen            bool
 }
 
 // Said is what pgtether says about the run.
