@@ -107,6 +107,9 @@ func (e *Engine) command(ev Commanded) (reply func()) {
 	default:
 		panic(fmt.Sprintf("decision: invariant: unknown command %T", c))
 	}
+	if e.dirty && e.diskErr != "" && !refusal.Known {
+		message += "; that is not on disk yet, and a restart forgets it: " + e.diskErr
+	}
 	name := ev.Command.Name()
 	if r, refused := refusal.Get(); refused {
 		e.remark(NoteRefused, name, append(commandOperands(ev.Command), Operand{"code", string(r.Code)}), "%s is refused: %s", name, r.Message)
