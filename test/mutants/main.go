@@ -98,7 +98,7 @@ func seed(dir, tmp, tests string, m mutant) (string, error) {
 	// What is quick comes first; the search through histories only when nothing else noticed.
 	stages := [][]string{{"-test.skip=Random|Explored|EqualHistories|EveryRow|FailoverDoc"}, {"-test.run=Explored"}, {"-test.run=Random", "-sequences=8000"}}
 	if tests != "" {
-		stages = [][]string{{"-test.run=" + tests}}
+		stages = [][]string{{"-test.run=" + tests, "-sequences=8000"}}
 	}
 	for _, args := range stages {
 		if caught, err := runTests(dir, bin, args); caught != "" || err != nil {

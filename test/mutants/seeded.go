@@ -39,7 +39,7 @@ func mutants() []mutant {
 		{"the last automatic failover is lost on a restart", "record.go", "r.LastAutomatic.V = r.LastAutomatic.V.Add(d)", "r.LastAutomatic = Opt[Instant]{}"},
 		{"the target is another one after a restart", "change.go", "target: Node{p.Node, p.Address}, automatic: p.Automatic", "target: Node{p.Node, p.Address + \"0\"}, automatic: p.Automatic"},
 		{"a pause is forgotten while a record is written", "absorb.go", "e.rec.Paused = paused //", "//"},
-		{"an acknowledgement is forgotten while a record is written", "command.go", "p.rec.LastAutomatic, p.acknowledged = Opt[Instant]{}, true", "p.acknowledged = false"},
+		{"an acknowledgement is forgotten while a record is written", "command.go", "p.rec.LastAutomatic, p.stale = Opt[Instant]{}, true", "p.stale = false"},
 		{"an abort does not pause", "command.go", "e.rec.Paused, e.dirty = true, true\n\treturn \"the change is undone, and", "return \"the change is undone, and"},
 		{"an abort beyond the point of no return", "command.go", "case e.rec.Phase == PhasePromoting || e.pending.Known && e.pending.V.rec.Phase == PhasePromoting:", "case false:"},
 
