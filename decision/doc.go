@@ -4,17 +4,11 @@
 // socket, starts no goroutine, writes no log. For equal histories it returns equal actions, byte for byte.
 //
 // Guarantees, checked after every Step (invariant.go):
-//
 //   - at most one epoch is open at any instant, and an epoch names exactly one (system identifier, timeline, node, address);
-//
 //   - epochs only grow, and an epoch is opened only after the Persist that names it has been completed;
-//
 //   - an epoch that was cut is never opened again: the same node comes back under a fresh epoch;
-//
 //   - no writer is opened that has not proved, by an observation that is still fresh, to be the primary of that epoch;
-//
-//   - what is unknown satisfies no criterion.
-//
+//   - what is unknown satisfies no criterion;
 //   - nothing is promoted before the paths of the epoch are closed and the record that names the target is on disk; from then on the target
 //     never changes, promotion_requested is said once, and the old writer comes back only by an operator's word, under an epoch that nobody
 //     was promised.
