@@ -66,6 +66,10 @@ faults-rto: build ## kill -9 under load, N times: how long until the first ackno
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
+.PHONY: mutants
+mutants: ## seed bugs into the decision engine, one at a time, and name the test that catches each (five minutes)
+	go run ./test/mutants
+
 .PHONY: drivers
 drivers: build ## drivers' own test suites, directly and through pgtether (an hour; fetches them; SUITES=pgx,lib/pq,...)
 	@scripts/setup.sh test drivers

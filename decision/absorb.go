@@ -123,7 +123,10 @@ func (e *Engine) persisted(o Outcome) {
 		e.change.V.requested = e.now
 	}
 	paused := e.rec.Paused
-	e.rec, e.dirty = p.rec, p.rec.Paused != paused || p.acknowledged
+	if p.rec.Phase == PhaseDrain && e.rec.Next.Known && !p.rec.Next.Known {
+		p.rec.Next, p.stale = e.rec.Next, true // an operator accepted it meanwhile
+	}
+	e.rec, e.dirty = p.rec, p.rec.Paused != paused || p.stale
 	e.rec.Paused = paused // an operator's word while it was being written
 	e.forgetUnconfigured()
 	if v := e.writerView(); v != nil && p.rec.Phase == PhaseOpen {

@@ -101,11 +101,14 @@ func (e *Engine) command(ev Commanded) (reply func()) {
 	case Resume:
 		e.rec.Paused, e.rec.LastAutomatic, e.dirty = false, Opt[Instant]{}, true
 		if p := &e.pending.V; e.pending.Known && p.rec.Phase != PhasePromoting {
-			p.rec.LastAutomatic, p.acknowledged = Opt[Instant]{}, true // what is being written holds the old one
+			p.rec.LastAutomatic, p.stale = Opt[Instant]{}, true // what is being written holds the old one
 		}
 		message = "automatic failover is on again, and the last one is acknowledged"
 	default:
 		panic(fmt.Sprintf("decision: invariant: unknown command %T", c))
+	}
+	if e.dirty && e.diskErr != "" && !refusal.Known {
+		message += "; that is not on disk yet, and a restart forgets it: " + e.diskErr
 	}
 	name := ev.Command.Name()
 	if r, refused := refusal.Get(); refused {

@@ -8,17 +8,20 @@
 //   - epochs only grow, and an epoch is opened only after the Persist that names it has been completed;
 //   - an epoch that was cut is never opened again: the same node comes back under a fresh epoch;
 //   - no writer is opened that has not proved, by an observation that is still fresh, to be the primary of that epoch;
-//   - what is unknown satisfies no criterion.
+//   - what is unknown satisfies no criterion;
+//   - nothing is promoted before the paths of the epoch are closed and the record that names the target is on disk; from then on the target
+//     never changes, promotion_requested is said once, and the old writer comes back only by an operator's word, under an epoch that nobody
+//     was promised.
 //
-// It never promotes on its own account in mode observe, never guesses a fact that an observation did not hold, and never uses wall time.
+// It begins no promotion in mode observe, never guesses a fact that an observation did not hold, and never uses wall time.
 //
 // The loop that drives it:
 //
 //	e := decision.New(cfg, record, lastKnown)
 //	for ev := range events {
 //		for _, a := range e.Step(ev) {
-//			perform(a) // Note, Remember, Hold, Open, Pace, ProbeNow: at once, in order
-//			           // Persist, Cut: the outcome comes back as exactly one Completed
+//			perform(a) // Note, Remember, Hold, Open, Pace, ProbeNow, Answer, Checkpoint: at once, in order
+//			           // Persist, Cut, Fence, Promote, Verify, RestoreSync: the outcome comes back as exactly one Completed
 //		}
 //	}
 //

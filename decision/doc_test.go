@@ -211,6 +211,11 @@ func TestEveryPlaceCanBeEnteredAndLeft(t *testing.T) {
 }
 
 func TestEverySituationHasAPlace(t *testing.T) {
+	for s := sitPromotable; s <= sitHalted; s++ {
+		if s.String() == "invalid" || s.Meaning() == "" || s.place() != (Place{}) != (s != sitPromotable) {
+			t.Errorf("situation %d has no words or no place: %s %s", s, s, s.place())
+		}
+	}
 	for s := sitNoWriter; s <= sitClosed; s++ {
 		if s.String() == "invalid" || s.Meaning() == "" {
 			t.Errorf("situation %d has no words", s)

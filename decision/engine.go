@@ -91,8 +91,8 @@ type pendingPersist struct {
 	rec Record
 	// turns is true when the record changes the epoch or its phase.
 	turns bool
-	// acknowledged: an operator acknowledged the last automatic failover while the record was being written, so that the disk names it still.
-	acknowledged bool
+	// stale: an operator said something while the record was being written that it does not hold.
+	stale bool
 }
 
 type pendingCut struct {

@@ -42,6 +42,12 @@ func (e *Engine) checkInvariants(epochBefore uint64) {
 			assert(e.rec.Phase == PhasePromoting && p.Noted && a.Epoch == p.Epoch && a.Node == p.Node && a.Address == p.Address, "promotion of %s for %d, the record says %+v",
 				a.Node, a.Epoch, p)
 			assert(e.cutDone >= e.rec.Epoch && !e.cutting.Known, "promotion before epoch %d is cut", e.rec.Epoch)
+		case Verify:
+			p := e.rec.Promotion.V
+			assert(e.rec.Phase == PhasePromoting && a.Epoch == p.Epoch && a.Node == p.Node && a.Address == p.Address, "verification of %s for %d, the record says %+v",
+				a.Node, a.Epoch, p)
+		case RestoreSync:
+			assert(e.state.open() && a.Node == e.rec.Writer.Node && a.Names == e.rec.SyncNames, "names are put back on %s in %s", a.Node, e.state)
 		case Fence:
 			assert(e.rec.Phase == PhaseDrain && e.cutDone >= e.rec.Epoch && a.Node == e.rec.Writer.Node, "fence of %s while epoch %d on %s is %s", a.Node,
 				e.rec.Epoch, e.rec.Writer.Node, e.rec.Phase)

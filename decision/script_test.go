@@ -29,6 +29,7 @@ var update = flag.Bool("update", false, "rewrite golden files; commit the change
 //	region-a promoted      it becomes the primary of the next timeline
 //	region-a demoted       it is in recovery, following nobody
 //	region-a follows X     it is a standby of X
+//	region-a cascades X    it is a standby of the standby X
 //	region-a loses-upstream | finds-upstream
 //	set region-a key=value ...   a fact (see setFact)
 //	rename / address / drop      through reload: reload region-a region-b [options]
@@ -298,6 +299,9 @@ func serverCommand(t *testing.T, w *world, f []string) {
 		s.role, s.upstream = RoleStandby, ""
 	case "follows":
 		w.follow(s, f[2])
+	case "cascades":
+		w.follow(s, f[2])
+		s.cascades = true
 	case "loses-upstream":
 		s.noReceiver = true
 	case "finds-upstream":

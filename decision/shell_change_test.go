@@ -6,7 +6,9 @@ import "time"
 func (s *shell) operator(c Command) {
 	_, s.resolving = c.(Resolve)
 	s.commands++
+	before := s.refusals
 	s.step(Commanded{At: s.now, CommandID: s.commands, Command: c})
+	s.seen.told(s, c, before)
 	if s.answers != s.commands {
 		s.fail("%d answers to %d commands", s.answers, s.commands)
 	}
@@ -59,8 +61,8 @@ func (s *shell) checkPersist(rec Record) {
 	case before && old != p.Node && s.noted[p.Epoch] > 0:
 		s.fail("epoch %d was promised to %s, and is promised to %s", p.Epoch, old, p.Node)
 	}
-	if s.turning != nil {
-		s.turning(p)
+	if why := s.seen.forbids(s, p); why != "" {
+		s.fail("%s is to be promoted (automatic %v): %s", p.Node, p.Automatic, why)
 	}
 }
 

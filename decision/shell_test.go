@@ -156,9 +156,9 @@ type shell struct {
 	// What becomes of errands: deaf: pg_promote answers and does nothing; lost: it works, and its answer does not arrive; fails: nothing works.
 	deaf, lost, fails bool
 	// commands that were handed in, and answers that came back.
-	commands, answers uint64
-	// turning is called when the point of no return is about to be written.
-	turning func(Promotion)
+	commands, answers, refusals uint64
+	// seen is what a reference model knows of the past; nil when there is none.
+	seen *model
 }
 
 type waiting struct {
@@ -200,6 +200,7 @@ func (s *shell) fail(format string, args ...any) {
 
 // step hands an event in and performs the actions; outcomes are reported at once unless the shell is late.
 func (s *shell) step(ev Event) {
+	s.seen.passes(s, ev.instant())
 	s.perform(s.e.Step(ev))
 	for n := 0; !s.late && len(s.waiting) > 0; n++ {
 		if n > 1000 {
@@ -231,6 +232,7 @@ func (s *shell) reportAt(i int) {
 		o.Err = "stuck"
 	default:
 		s.cutThrough = max(s.cutThrough, a.cut)
+		s.seen.cut(s.now)
 		if s.path <= s.cutThrough {
 			s.path, s.target = 0, ""
 		}
@@ -263,6 +265,7 @@ func (s *shell) perform(actions []Action) {
 			if a.Kind == NotePromotionRequested {
 				s.noted[a.Epoch.V]++
 				s.promised[a.Epoch.V] = s.file.Promotion.V.Node
+				s.seen.requested(s.file.Promotion.V)
 			}
 		case Fence, Verify, Unfence, RestoreSync:
 			s.waiting = append(s.waiting, waiting{id: a.Head().ID, errand: a})
@@ -271,6 +274,9 @@ func (s *shell) perform(actions []Action) {
 			s.waiting = append(s.waiting, waiting{id: a.ID, errand: a})
 		case Answer:
 			s.answers++
+			if a.Refusal.Known {
+				s.refusals++
+			}
 			s.resolved = s.resolved || s.resolving && !a.Refusal.Known
 		case Hold:
 			s.taking = false
@@ -303,6 +309,7 @@ func (s *shell) observe(i int) {
 		return // it has been left out
 	}
 	n := s.e.cfg.Nodes[i]
+	s.seen.shows(s, i)
 	s.step(Observed{At: s.now, Observation: s.conds[i].observation(n.Name, s.now)})
 }
 
@@ -328,6 +335,7 @@ func (s *shell) restart() {
 	}
 	s.file, s.obliged = file, file.Phase == PhasePromoting
 	s.e = New(cfg, file, s.kept)
+	s.seen.forget(s)
 	s.now, s.waiting, s.path, s.target, s.taking, s.cutThrough = 0, nil, 0, "", false, 0
 }
 

@@ -76,6 +76,7 @@ type server struct {
 	receiverStatus                       string
 	partitioned                          bool     // standby cannot reach its upstream
 	unprobed                             bool     // its prober has died
+	cascades                             bool     // it receives from another standby
 	waits                                string   // what replay waits for
 	rivals                               []string // other pgtether processes that watch it
 	locked                               bool     // another one holds the lock
@@ -161,7 +162,7 @@ func (w *world) flow(d time.Duration) {
 // upstreamOf is the primary that a standby receives from now.
 func (w *world) upstreamOf(s *server) *server {
 	u := w.server(s.upstream)
-	if u == nil || s.noReceiver || u.role != RolePrimary || u.sys != s.sys || u.tl != s.tl || !u.serving() {
+	if u == nil || s.noReceiver || u.role != RolePrimary && !s.cascades || u.sys != s.sys || u.tl != s.tl || !u.serving() {
 		return nil
 	}
 	return u
@@ -208,7 +209,7 @@ func (w *world) probe(s *server) Observation {
 	if up != nil || !s.noReceiver && s.upstream != "" && w.server(s.upstream) != nil && w.server(s.upstream).fresh.Evidence == Silent && s.receiverAge < limit {
 		r = Receiver{Running: true, Status: s.receiverStatus, MessageAge: Some(s.receiverAge), Timeline: Some(s.tl)}
 		if up != nil {
-			r.LatestEnd = Some(up.lsn)
+			r.LatestEnd, r.SenderHost, r.SenderPort = Some(up.lsn), hostOf(up.node), 5432
 		}
 	}
 	o.Receiver = Some(r)
@@ -498,7 +499,7 @@ func (w *world) promote(s *server) {
 
 // follow makes a server a standby of another one.
 func (w *world) follow(s *server, up string) {
-	s.role, s.upstream, s.receiverAge = RoleStandby, up, 0
+	s.role, s.upstream, s.receiverAge, s.cascades = RoleStandby, up, 0, false
 	if u := w.server(up); u != nil {
 		s.tl, s.hist, s.sys, s.lsn = u.tl, slices.Clone(u.hist), u.sys, u.lsn-LSN(min(s.lag, uint64(u.lsn)))
 	}

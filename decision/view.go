@@ -1,6 +1,9 @@
 package decision
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // view is what the engine believes about one node: the latest round, and how long things have been so without interruption.
 type view struct {
@@ -27,6 +30,8 @@ type view struct {
 	// lastRole and lastTimeline are what the node last said about itself, however long ago.
 	lastRole     Role
 	lastTimeline Opt[uint32]
+	// upstream is the host and port that the WAL receiver was last connected to, as the standby knows it; empty when it never told.
+	upstream string
 	// streamed is true when the WAL receiver was seen streaming since this server started.
 	streamed bool
 	// written and replayed follow the primary's and the standby's position.
@@ -75,6 +80,9 @@ func (v *view) take(now Instant, o Observation, continues bool) {
 	}
 	if r, ok := o.Receiver.Get(); ok && r.Running && r.Status == receiverStreaming {
 		v.streamed = true
+	}
+	if r := o.Receiver.V; o.Receiver.Known && r.Running && r.SenderHost != "" {
+		v.upstream = fmt.Sprintf("%s:%d", r.SenderHost, r.SenderPort)
 	}
 	if p, ok := o.CurrentLSN.Get(); ok && v.class == classPrimary {
 		v.written.add(o.Began, p)

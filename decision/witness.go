@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,6 +29,10 @@ func (e *Engine) witness(v *view) testimony {
 	r, ok := v.obs.Receiver.Get()
 	if !ok {
 		return testimony{verdict: Unknown, statements: fmt.Sprintf("the WAL receiver of %s could not be read (is pg_monitor granted?)", name)}
+	}
+	if i := slices.IndexFunc(e.views, func(o view) bool { return o.node.Address == v.upstream }); i >= 0 && e.views[i].node.Name != e.rec.Writer.Node {
+		return testimony{verdict: Unknown, value: "follows " + e.views[i].node.Name,
+			statements: fmt.Sprintf("%s receives from %s, not from the writer, so that it is no witness", name, e.views[i].node.Name)}
 	}
 	timeout, known := v.obs.Settings.WalReceiverTimeout.Get()
 	if !known {
