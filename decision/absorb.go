@@ -35,7 +35,7 @@ func (e *Engine) advance(at Instant) {
 // tick takes what the data plane knows, and lets what failed be tried again.
 func (e *Engine) tick(ev Tick) {
 	e.retryDisk, e.retryCut = false, false
-	if e.keepErr != "" && e.lastKnown.Known {
+	if e.keepErr != "" && e.lastKnown.Known && e.now.Sub(e.keptAt) >= askAgain {
 		e.keep() // a writer that is dead says nothing that could be kept, and the disk may be well again
 	}
 	e.plane, e.planeAt = ev.DataPlane, e.now

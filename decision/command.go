@@ -153,6 +153,8 @@ func (e *Engine) approve(c Approve) (string, Opt[Refusal]) {
 		return "", refuse(RefusedNothingPending, "", "there is nothing to approve: no writer was ever known")
 	case e.state != PrimaryFailed:
 		return "", refuse(RefusedNothingPending, "", "there is nothing to approve: the state is %s", e.state)
+	case e.diskErr != "":
+		return "", refuse(RefusedBlocked, "", "nothing is promoted while the state cannot be written: %s", e.diskErr)
 	case c.Target == e.rec.Writer.Node:
 		return "", refuse(RefusedBlocked, "", "%s is the writer of epoch %d", c.Target, e.rec.Epoch)
 	case c.Epoch != e.rec.Epoch:

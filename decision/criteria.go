@@ -102,14 +102,11 @@ func CriterionDocs() []CriterionDoc {
 	return docs
 }
 
-// judge judges all criteria, or only those that speak of one thing.
-func (q *inquiry) judge(only about) []Criterion {
+// judge judges all criteria.
+func (q *inquiry) judge() []Criterion {
 	out := make([]Criterion, 0, len(rules))
 	for i := range rules {
 		r := &rules[i]
-		if only != 0 && r.about != only {
-			continue
-		}
 		var c Criterion
 		switch {
 		case r.about == aboutDeath && q.event == EventSwitchover:
@@ -210,9 +207,9 @@ func (e *Engine) candidate(to string) (*view, string) {
 func (e *Engine) standbyLacks(v *view) string {
 	q := &inquiry{e: e, event: EventNone, writer: e.writerView(), candidate: v, quiet: true}
 	var names []string
-	for _, c := range q.judge(aboutStandby) {
-		if c.Verdict != Pass {
-			names = append(names, c.Name)
+	for i := range rules {
+		if r := &rules[i]; r.about == aboutStandby && r.judge(q).Verdict != Pass {
+			names = append(names, r.name)
 		}
 	}
 	return strings.Join(names, ",")

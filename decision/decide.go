@@ -32,7 +32,7 @@ func (e *Engine) decide(q *inquiry) Decision {
 
 // verdict judges one inquiry.
 func (e *Engine) verdict(q *inquiry) Decision {
-	d := Decision{At: e.now, Epoch: e.epoch(), State: e.state, Event: q.event, Criteria: q.judge(0), Lossless: q.loss.lossless,
+	d := Decision{At: e.now, Epoch: e.epoch(), State: e.state, Event: q.event, Criteria: q.judge(), Lossless: q.loss.lossless,
 		LossBytes: q.loss.bytes, RelaxedCommits: q.loss.relaxed}
 	if e.rec.Phase != PhaseNone {
 		d.Writer = Some(e.rec.Writer.Node)

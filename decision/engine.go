@@ -42,6 +42,8 @@ type Engine struct {
 	opened uint64
 	// openID and rememberID are the latest actions of their kind, whose outcome is welcome but not awaited.
 	openID, rememberID uint64
+	// keptAt is when the last known position was last asked to be kept.
+	keptAt Instant
 	// cutting is the Cut whose outcome is awaited.
 	cutting Opt[pendingCut]
 	// cutNoted and cutFailed are the epochs whose cut, and whose cut's failure, has been noted: what is tried again is not said again.

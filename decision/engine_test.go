@@ -68,6 +68,37 @@ func TestABrokenPromiseStopsTheEngine(t *testing.T) {
 			w.e.out = []Action{Cut{Epoch: 1}}
 			w.e.checkInvariants(1)
 		}, "cut of 1 while epoch 1 is open"},
+		"a promotion that is not on disk": {func(w *world) {
+			w.e.out = []Action{Promote{Epoch: 2, Node: "region-b", Address: "10.0.0.12:5432"}}
+			w.e.checkInvariants(1)
+		}, "promotion of region-b for 2"},
+		"a promotion before the cut": {func(w *world) {
+			rec := w.e.rec.clone()
+			rec.Phase, rec.Promotion = PhasePromoting, Some(Promotion{Epoch: 2, Node: "region-b", Address: "10.0.0.12:5432"})
+			w.e.rec.Phase, w.e.state, w.e.step = PhaseDrain, PrimaryFailed, Adopting
+			w.e.pending = Some(pendingPersist{id: 99, rec: rec, turns: true})
+			w.e.checkInvariants(1)
+		}, "a promotion begins before epoch 1 is cut"},
+		"a promotion of an open epoch": {func(w *world) {
+			rec := w.e.rec.clone()
+			rec.Phase, rec.Promotion = PhasePromoting, Some(Promotion{Epoch: 2, Node: "region-b", Address: "10.0.0.12:5432"})
+			w.e.state, w.e.step, w.e.pending = PrimaryFailed, Adopting, Some(pendingPersist{id: 99, rec: rec, turns: true})
+			w.e.checkInvariants(1)
+		}, "a promotion after epoch 1 begins while 1 is open"},
+		"a change without its state": {func(w *world) { w.e.change = Some(change{}); w.e.checkInvariants(1) }, "with change true"},
+		"a verification of nothing": {func(w *world) {
+			w.e.out = []Action{Verify{Epoch: 2, Node: "region-b"}}
+			w.e.checkInvariants(1)
+		}, "verification of region-b for 2"},
+		"a fence of an open writer": {func(w *world) {
+			w.e.out = []Action{Fence{Epoch: 1, Node: "region-a"}}
+			w.e.checkInvariants(1)
+		}, "fence of region-a while epoch 1"},
+		"names that are put back elsewhere": {func(w *world) {
+			w.e.out = []Action{RestoreSync{Node: "region-b"}}
+			w.e.checkInvariants(1)
+		}, "names are put back on region-b"},
+		"a command nobody knows":           {func(w *world) { w.e.Step(Commanded{At: w.now}) }, "unknown command"},
 		"a bad configuration at the start": {func(*world) { New(Config{}, NewRecord(), Opt[LastKnown]{}) }, "configuration"},
 		"a bad record at the start":        {func(*world) { New(testConfig("a"), Record{}, Opt[LastKnown]{}) }, "record"},
 	} {

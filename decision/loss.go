@@ -46,7 +46,7 @@ func (e *Engine) remember(v *view) {
 // keep has the last known position kept where a restart finds it.
 func (e *Engine) keep() {
 	r := Remember{Header: e.head("observed"), LastKnown: e.lastKnown.V.clone()}
-	e.rememberID = r.ID
+	e.rememberID, e.keptAt = r.ID, e.now
 	e.emit(r)
 }
 

@@ -65,7 +65,7 @@ func mutants() []mutant {
 		{"relaxed commits are not counted", "loss.go", "if covered && l.relaxed == Some(uint64(0)) {", "if covered {"},
 		{"the loss leaves out what was written since", "loss.go", "bound += grownBy(k.Rate.V, age)", "_ = grownBy(k.Rate.V, age)"},
 		{"the loss is computed from any age", "loss.go", "case age > maxPositionAge:", "case age > 1000*maxPositionAge:"},
-		{"a position that was not kept is never kept", "absorb.go", "if e.keepErr != \"\" && e.lastKnown.Known {", "if false {"},
+		{"a position that was not kept is never kept", "absorb.go", "if e.keepErr != \"\" && e.lastKnown.Known && e.now.Sub(e.keptAt) >= askAgain {", "if false {"},
 		{"a timeline's number is enough", "sight.go", "d != Fail && v.node.Name == next.Node", "v.node.Name == next.Node"},
 		{"a promotion by others that lacks commits is followed", "standing.go", "if !ok || fork < k.LSN {", "if !ok {"},
 	}
