@@ -161,6 +161,9 @@ type ChangeSnapshot struct {
 	Steps           []StepTime
 }
 
+// WriterOpen says whether the state is one of those in which the writer is open for new logins.
+func (s State) WriterOpen() bool { return s.open() }
+
 // both turns what an Opt holds into something else, and keeps whether it is known.
 func both[A, B any](o Opt[A], turn func(A) B) Opt[B] { return Opt[B]{V: turn(o.V), Known: o.Known} }
 
