@@ -224,7 +224,7 @@ func (w *world) step(ev Event) {
 			panic("engine and shell answer each other without end")
 		}
 		ev, queue = queue[0], queue[1:]
-		for _, a := range w.e.Step(ev) {
+		for _, a := range stepEngine(w.e, ev) {
 			queue = append(queue, w.perform(a)...)
 		}
 	}

@@ -14,7 +14,7 @@ trap 'rm -f "$log"' EXIT
 fuzz() {
   local try
   for try in 1 2 3; do
-    if go test -run '^$' -fuzz "^$2\$" -fuzztime "$each" "$1" </dev/null 2>&1 | tee "$log"; then return 0; fi
+    if go test -run '^$' -fuzz "^$2\$" -fuzztime "$each" -fuzzminimizetime 10x "$1" </dev/null 2>&1 | tee "$log"; then return 0; fi
     if grep -qE 'Failing input written|panic:|_test\.go:[0-9]+' "$log" || ! grep -qxE ' +context deadline exceeded' "$log"; then return 1; fi
     printf 'fuzz %s %s: the deadline of run %d came in the middle of a call; again\n' "$1" "$2" "$try"
   done

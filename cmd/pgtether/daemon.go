@@ -93,7 +93,7 @@ func newDaemon(path string, file *config.File, log *slog.Logger, level *slog.Lev
 	operator := &operator{probes: d.probes, hooks: d.hooks, cluster: file.Cluster.Name}
 	d.loop, err = control.New(control.Config{
 		Engine: file.Decision(), Store: d.store, Events: d.events, Router: d.router, Prober: d.probes, Operator: operator, Clock: clock, Log: log,
-		Metrics: set.Control, Record: rec, LastKnown: last,
+		Metrics: set.Control, Record: rec, LastKnown: last, Evidence: control.Evidence{Version: buildVersion(), Render: admin.DecisionJSON},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up the failover engine: %w", err)

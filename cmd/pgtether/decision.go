@@ -50,14 +50,16 @@ type ifPrimaryDies struct {
 
 func newDecisionCommand() *cobra.Command {
 	var flags clientFlags
-	var event, to string
+	var event, to, evidence string
 	cmd := &cobra.Command{
-		Use:   "decision [--what-if primary_dead|switchover [--to NODE]]",
+		Use:   "decision [--what-if primary_dead|switchover [--to NODE]] | --replay FILE",
 		Short: "show whether the writer may be changed now, what it would cost, and why",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asked := cmd.Flags().Changed("what-if")
 			switch {
+			case cmd.Flags().Changed("replay"):
+				return replay(cmd, evidence, flags.json)
 			case !asked && cmd.Flags().Changed("to"):
 				return usageError(errors.New("--to needs --what-if: the decision of now names its own candidate"))
 			case !asked:
@@ -69,6 +71,10 @@ func newDecisionCommand() *cobra.Command {
 	flags.add(cmd)
 	cmd.Flags().StringVar(&event, "what-if", "", "ask about an event with today's facts: primary_dead or switchover; nothing is changed")
 	cmd.Flags().StringVar(&to, "to", "", "with --what-if: the node that would become the writer")
+	cmd.Flags().StringVar(&evidence, "replay", "", "replay a file of the evidence folder in the state directory, and compare: no proxy is asked")
+	for _, other := range []string{"what-if", "to", "admin", "config"} {
+		cmd.MarkFlagsMutuallyExclusive("replay", other)
+	}
 	cmd.AddCommand(newWhatIfCommand(&flags))
 	return cmd
 }

@@ -36,6 +36,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			fake := newFakeAdmin(bodies)
 			env.Defer(fake.server.Close)
+			if err := prepareEvidence(env.WorkDir); err != nil {
+				return err
+			}
 			env.Values["fake"] = fake
 			closed, err := closedAddress()
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/pgtether/pgtether/decision"
 )
@@ -82,8 +83,13 @@ func (s *Server) unavailable(w http.ResponseWriter, r *http.Request, err error, 
 }
 
 func (s *Server) renderDecision(d decision.Decision) decisionBody {
+	return renderDecision(d, s.deps.Wall)
+}
+
+// renderDecision is the body for a decision; wall says what an instant is on the wall.
+func renderDecision(d decision.Decision, wall func(decision.Instant) time.Time) decisionBody {
 	body := decisionBody{
-		At: s.at(d.At), Epoch: known(d.Epoch), State: d.State.String(), Writer: known(d.Writer), Candidate: known(d.Candidate),
+		At: timestamp(wall(d.At)), Epoch: known(d.Epoch), State: d.State.String(), Writer: known(d.Writer), Candidate: known(d.Candidate),
 		Event: text(string(d.Event)), Verdict: verdict(d.Safe), Risk: string(d.Risk), Lossless: string(d.Lossless),
 		DataLossBytes: known(d.LossBytes), RelaxedCommits: known(d.RelaxedCommits), Criteria: []criterionBody{}, Blocking: list(d.Blocking),
 		Overridden: list(d.Overridden), NextAction: d.NextAction,

@@ -85,6 +85,8 @@ type Config struct {
 	// Record and LastKnown are those that OpenStore returned.
 	Record    decision.Record
 	LastKnown decision.Opt[decision.LastKnown]
+	// Evidence says how changes of the writer are recorded.
+	Evidence Evidence
 }
 
 // Loop owns the engine.
@@ -108,6 +110,8 @@ type Loop struct {
 	lastChange  decision.Opt[decision.Change]
 	eventsLate  bool
 	lastHandled decision.Instant
+
+	recorder *recorder
 }
 
 // View is one consistent picture of the engine, made after each event.
@@ -128,12 +132,15 @@ func New(cfg Config) (*Loop, error) {
 	}
 	l.engine = decision.New(cfg.Engine, rec, cfg.LastKnown)
 	l.lastChange = l.engine.Status().LastChange
+	l.recorder = newRecorder(cfg)
+	l.recorder.start(l.engine)
 	l.publish()
 	return l, nil
 }
 
 // Run drives the engine until ctx ends. It holds logins until the engine opens a writer, and leaves the data plane as it is when it returns.
 func (l *Loop) Run(ctx context.Context) error {
+	defer l.record()()
 	life, end := context.WithCancel(ctx)
 	l.life = life
 	defer l.errands.Wait()
@@ -152,6 +159,18 @@ func (l *Loop) Run(ctx context.Context) error {
 		case f := <-l.inbox:
 			f()
 		}
+	}
+}
+
+// record starts the goroutine that writes evidence; what it returns waits for its end.
+func (l *Loop) record() (end func()) {
+	var writing sync.WaitGroup
+	stop := make(chan struct{}) // closed when the loop has ended
+	writing.Go(func() { l.recorder.files.run(stop) })
+	return func() {
+		l.recorder.stopped()
+		close(stop)
+		writing.Wait()
 	}
 }
 
@@ -239,12 +258,14 @@ func (l *Loop) step(ev decision.Event) {
 	queue := []decision.Event{ev}
 	for len(queue) > 0 {
 		actions := l.engine.Step(queue[0])
+		l.recorder.stepped(l.engine, queue[0], actions)
 		queue = queue[1:]
 		for _, a := range actions {
 			if outcome, ok := l.perform(a); ok {
 				queue = append(queue, decision.Completed{At: l.now(), ActionID: a.Head().ID, Outcome: outcome})
 			}
 		}
+		l.recorder.performed()
 	}
 	l.publish()
 }
