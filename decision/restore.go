@@ -62,7 +62,11 @@ type Snapshot struct {
 	Approval  Opt[ApprovalSnapshot]
 	Confirmed []ConfirmationSnapshot
 	Restore   ErrandSnapshot
+	Unfence   ErrandSnapshot
 	SyncSaid  string
+	KeptAt    Instant
+
+	ConflictsEnded Opt[Instant]
 
 	Pace     time.Duration
 	AutoWhy  string
@@ -83,6 +87,7 @@ type NodeSnapshot struct {
 	ServerID          string
 	LastRole          Role
 	LastTimeline      Opt[uint32]
+	Upstream          string
 	Streamed          bool
 	Written, Replayed TrackSnapshot
 	Settings          Settings
@@ -100,9 +105,9 @@ type TrackSnapshot struct {
 
 // PersistSnapshot is a Persist whose outcome is awaited.
 type PersistSnapshot struct {
-	ID                  uint64
-	Record              Record
-	Turns, Acknowledged bool
+	ID           uint64
+	Record       Record
+	Turns, Stale bool
 }
 
 // CutSnapshot is a Cut whose outcome is awaited.
@@ -157,7 +162,6 @@ type ChangeSnapshot struct {
 	Polled          Instant
 	Contradiction   string
 	Resolved        Opt[Node]
-	HaltNoted       bool
 	Steps           []StepTime
 }
 
@@ -195,7 +199,7 @@ func (e *Engine) Snapshot() Snapshot {
 		SuccessorSince: e.successorSince, Failed: e.marks.failed, Drained: e.marks.drained, Cut: e.marks.cut, Adopted: e.marks.adopted,
 		Change: both(e.change, change.snapshot), Approval: both(e.approval, approval.snapshot),
 		Confirmed: each(e.confirmed, func(c confirmation) ConfirmationSnapshot { return ConfirmationSnapshot{c.lsn, c.relaxed} }),
-		Restore:   e.restore.snapshot(), SyncSaid: e.syncSaid,
+		Restore:   e.restore.snapshot(), Unfence: e.unfence.snapshot(), ConflictsEnded: e.conflictsEnded, SyncSaid: e.syncSaid, KeptAt: e.keptAt,
 		Pace: e.pace, AutoWhy: e.autoWhy, DiskSaid: e.diskSaid, NextID: e.nextID,
 	}
 }
@@ -258,7 +262,7 @@ func (s *Snapshot) engine() *Engine {
 		successorSince: s.SuccessorSince, marks: marks{s.Failed, s.Drained, s.Cut, s.Adopted},
 		change: both(s.Change, ChangeSnapshot.change), approval: both(s.Approval, ApprovalSnapshot.approval),
 		confirmed: each(s.Confirmed, func(c ConfirmationSnapshot) confirmation { return confirmation{c.LSN, c.Relaxed} }),
-		restore:   s.Restore.errand(), syncSaid: s.SyncSaid,
+		restore:   s.Restore.errand(), unfence: s.Unfence.errand(), conflictsEnded: s.ConflictsEnded, syncSaid: s.SyncSaid, keptAt: s.KeptAt,
 		pace: s.Pace, autoWhy: s.AutoWhy, diskSaid: s.DiskSaid, nextID: s.NextID,
 	}
 	e.rec.Promotion.V.Noted, e.pending.V.rec.Promotion.V.Noted = s.RecordNoted, s.PendingNoted

@@ -6,7 +6,7 @@ func (v view) snapshot() NodeSnapshot {
 	return NodeSnapshot{
 		Node: v.node, Seen: v.seen, Observation: v.obs, Class: uint8(v.class), Told: v.told,
 		FailingSince: v.failingSince, StartingSince: v.startingSince, PrimarySince: v.primarySince, MuteSince: v.muteSince,
-		ServerID: v.serverID, LastRole: v.lastRole, LastTimeline: v.lastTimeline, Streamed: v.streamed,
+		ServerID: v.serverID, LastRole: v.lastRole, LastTimeline: v.lastTimeline, Upstream: v.upstream, Streamed: v.streamed,
 		Written: v.written.snapshot(), Replayed: v.replayed.snapshot(), Settings: v.settings, Blind: v.blind, Quarantine: v.quarantine,
 	}
 }
@@ -15,7 +15,7 @@ func (n NodeSnapshot) view() view {
 	return view{
 		node: n.Node, seen: n.Seen, obs: n.Observation, class: class(n.Class), told: n.Told,
 		failingSince: n.FailingSince, startingSince: n.StartingSince, primarySince: n.PrimarySince, muteSince: n.MuteSince,
-		serverID: n.ServerID, lastRole: n.LastRole, lastTimeline: n.LastTimeline, streamed: n.Streamed,
+		serverID: n.ServerID, lastRole: n.LastRole, lastTimeline: n.LastTimeline, upstream: n.Upstream, streamed: n.Streamed,
 		written: n.Written.track(), replayed: n.Replayed.track(), settings: n.Settings, blind: n.Blind, quarantine: n.Quarantine,
 	}
 }
@@ -38,11 +38,11 @@ func (t TrackSnapshot) track() track {
 }
 
 func (p pendingPersist) snapshot() PersistSnapshot {
-	return PersistSnapshot{ID: p.id, Record: p.rec.clone(), Turns: p.turns, Acknowledged: p.acknowledged}
+	return PersistSnapshot{ID: p.id, Record: p.rec.clone(), Turns: p.turns, Stale: p.stale}
 }
 
 func (p PersistSnapshot) pending() pendingPersist {
-	return pendingPersist{id: p.ID, rec: p.Record.clone(), turns: p.Turns, acknowledged: p.Acknowledged}
+	return pendingPersist{id: p.ID, rec: p.Record.clone(), turns: p.Turns, stale: p.Stale}
 }
 
 func (a approval) snapshot() ApprovalSnapshot {
@@ -67,7 +67,7 @@ func (c change) snapshot() ChangeSnapshot {
 		CutAt: c.cutAt, Fence: c.fence.snapshot(), FencedAt: c.fencedAt, Fenced: c.fenced, FenceSay: c.fenceSay,
 		Received: c.received, Replayed: c.replayed, Still: c.still, Sampled: c.sampled,
 		Promote: c.promote.snapshot(), Verify: c.verify.snapshot(), Requested: c.requested, Polled: c.polled,
-		Contradiction: c.contradiction, Resolved: c.resolved, HaltNoted: c.haltNoted, Steps: slices.Clone(c.steps),
+		Contradiction: c.contradiction, Resolved: c.resolved, Steps: slices.Clone(c.steps),
 	}
 }
 
@@ -77,6 +77,6 @@ func (c ChangeSnapshot) change() change {
 		cutAt: c.CutAt, fence: c.Fence.errand(), fencedAt: c.FencedAt, fenced: c.Fenced, fenceSay: c.FenceSay,
 		received: c.Received, replayed: c.Replayed, still: c.Still, sampled: c.Sampled,
 		promote: c.Promote.errand(), verify: c.Verify.errand(), requested: c.Requested, polled: c.Polled,
-		contradiction: c.Contradiction, resolved: c.Resolved, haltNoted: c.HaltNoted, steps: slices.Clone(c.Steps),
+		contradiction: c.Contradiction, resolved: c.Resolved, steps: slices.Clone(c.Steps),
 	}
 }

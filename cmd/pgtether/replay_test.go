@@ -103,6 +103,8 @@ func (*stagedPair) Kick(string)                                           {}
 func (*stagedPair) Pace(time.Duration)                                    {}
 func (*stagedPair) Fence(context.Context, decision.Fence) (string, error) { return "fenced", nil }
 func (*stagedPair) Verify(context.Context, decision.Verify) error         { return nil }
+func (*stagedPair) Unfence(context.Context, string) error                 { return nil }
+func (*stagedPair) EndConflicts(context.Context, string) error            { return nil }
 func (*stagedPair) RestoreSync(context.Context, string, string) error     { return nil }
 func (*stagedPair) Checkpoint(context.Context, string) error              { return nil }
 func (s *stagedPair) Promote(context.Context, string) error               { s.promoted.Store(true); return nil }

@@ -37,6 +37,8 @@ type pair struct {
 
 func (p *pair) Fence(context.Context, decision.Fence) (string, error) { return "fenced", nil }
 func (p *pair) Verify(context.Context, decision.Verify) error         { return nil }
+func (p *pair) Unfence(context.Context, string) error                 { return nil }
+func (p *pair) EndConflicts(context.Context, string) error            { return nil }
 func (p *pair) RestoreSync(context.Context, string, string) error     { return nil }
 func (p *pair) Checkpoint(context.Context, string) error              { return nil }
 func (p *pair) set(change func())                                     { p.mu.Lock(); defer p.mu.Unlock(); change() }
