@@ -291,6 +291,7 @@ func BenchmarkPointOfNoReturn(b *testing.B) {
 	ev := decision.Tick{At: *at}
 	actions := []decision.Action{decision.Persist{Record: decision.Record{Promotion: decision.Some(decision.Promotion{Epoch: 2})}},
 		decision.Note{Kind: decision.NotePromotionRequested, From: decision.PrimaryFailed, To: decision.PrimaryFailed}}
+	r.maxBytes = 1 << 40
 	b.ReportAllocs()
 	for b.Loop() {
 		r.turned = 0
