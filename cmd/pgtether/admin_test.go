@@ -60,6 +60,7 @@ func realAdmin(t *testing.T) (url string) {
 		Events: func(since uint64, limit int) []admin.Event {
 			return events[min(int(since), len(events)):min(int(since)+limit, len(events))]
 		},
+		EventsNewest:  func() uint64 { return uint64(len(events)) },
 		EventsChanged: func() <-chan struct{} { return nil },
 		Reload:        func(context.Context) (admin.Reloaded, error) { return admin.Reloaded{}, nil },
 		Wall:          func(i decision.Instant) time.Time { return time.Unix(1772352000, 0).Add(time.Duration(i)) },

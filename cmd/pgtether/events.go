@@ -44,6 +44,7 @@ type eventFlags struct {
 	clientFlags
 	since  uint64
 	limit  uint
+	last   uint
 	follow bool
 }
 
@@ -61,6 +62,9 @@ up again after the last event. With --json as well, each event is one line of JS
 			if cmd.Flags().Changed("limit") && flags.limit == 0 {
 				return usageError(errors.New("--limit must be at least 1"))
 			}
+			if cmd.Flags().Changed("last") && flags.last == 0 {
+				return usageError(errors.New("--last must be at least 1"))
+			}
 			if flags.follow {
 				return flags.stream(cmd)
 			}
@@ -70,7 +74,11 @@ up again after the last event. With --json as well, each event is one line of JS
 	flags.add(cmd)
 	cmd.Flags().Uint64Var(&flags.since, "since", 0, "only events after this sequence number")
 	cmd.Flags().UintVar(&flags.limit, "limit", 0, "at most this many events")
+	cmd.Flags().UintVar(&flags.last, "last", 0, "only the newest so many")
 	cmd.Flags().BoolVarP(&flags.follow, "follow", "f", false, "go on printing events as they come")
+	for _, other := range []string{"limit", "follow"} {
+		cmd.MarkFlagsMutuallyExclusive("last", other)
+	}
 	return cmd
 }
 
@@ -79,6 +87,9 @@ func (f *eventFlags) query(cmd *cobra.Command, since uint64) url.Values {
 	query := url.Values{}
 	if since > 0 || cmd.Flags().Changed("since") {
 		query.Set("since", strconv.FormatUint(since, 10))
+	}
+	if f.last > 0 {
+		query.Set("last", strconv.FormatUint(uint64(f.last), 10))
 	}
 	if f.limit > 0 && !f.follow {
 		query.Set("limit", strconv.FormatUint(uint64(f.limit), 10))
@@ -98,7 +109,7 @@ func (f *eventFlags) printEvents(p *printer, body []byte) error {
 		rows = append(rows, e.row())
 	}
 	p.table(rows)
-	if n := len(answer.Events); n == usualEvents || n > 0 && n == int(f.limit) {
+	if n := len(answer.Events); f.last == 0 && (n == usualEvents || n > 0 && n == int(f.limit)) {
 		p.line(text(fmt.Sprintf("there may be more: pgtether events --since %d", answer.Events[n-1].Seq)))
 	}
 	return nil

@@ -41,7 +41,7 @@ func (s *scene) stage() *stage {
 			return r, nil
 		},
 		Sessions: func() admin.Sessions { return admin.Sessions{} },
-		Events:   func(uint64, int) []admin.Event { return nil }, EventsChanged: func() <-chan struct{} { return nil },
+		Events:   func(uint64, int) []admin.Event { return nil }, EventsNewest: func() uint64 { return 0 }, EventsChanged: func() <-chan struct{} { return nil },
 		Reload:  func(context.Context) (admin.Reloaded, error) { return admin.Reloaded{}, nil },
 		Wall:    func(i decision.Instant) time.Time { return time.Unix(1772352000, 0).Add(time.Duration(i)) },
 		Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),

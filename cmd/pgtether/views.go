@@ -30,6 +30,7 @@ func (d *daemon) newAdmin(file *config.File, clock *control.Clock) *admin.Server
 		Command:       d.command,
 		Sessions:      d.sessions,
 		Events:        d.eventsSince,
+		EventsNewest:  d.events.Newest,
 		EventsChanged: d.events.Changed,
 		Reload:        d.reloadForAdmin,
 		Wall:          clock.Wall,

@@ -30,9 +30,10 @@ type Deps struct {
 	Command func(ctx context.Context, c decision.Command) (CommandReply, error)
 	// Sessions counts the sessions of the data plane.
 	Sessions func() Sessions
-	// Events returns at most limit events with a number greater than since, oldest first. EventsChanged returns a channel that is closed at the
-	// next event.
+	// Events returns at most limit events with a number greater than since, oldest first. EventsNewest is the number of the newest, 0 when there is
+	// none. EventsChanged returns a channel that is closed at the next event.
 	Events        func(since uint64, limit int) []Event
+	EventsNewest  func() uint64
 	EventsChanged func() <-chan struct{}
 	// Reload reads the configuration again. Its error says what is wrong with it, or is ErrUnavailable.
 	Reload func(ctx context.Context) (Reloaded, error)

@@ -57,7 +57,16 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	limit, ok := number(w, r, "limit", r.FormValue("limit"), defaultEvents, 1, maxEvents)
+	last, ok := number(w, r, "last", r.FormValue("last"), 0, 1, maxEvents)
+	if !ok {
+		return
+	}
+	most := uint64(defaultEvents)
+	if last > 0 {
+		newest := s.deps.EventsNewest()
+		most, since = last, max(since, newest-min(last, newest))
+	}
+	limit, ok := number(w, r, "limit", r.FormValue("limit"), most, 1, maxEvents)
 	if !ok {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 // FuzzRequest sends whatever a client may send: no panic, and an answer that is in the contract.
 func FuzzRequest(f *testing.F) {
 	f.Add("GET", "/events", "since=1&limit=2", "", "", "")
+	f.Add("GET", "/events", "last=3", "", "", "")
 	f.Add("GET", "/decision/what-if", "event=switchover&to=region-a", "localhost", "", "")
 	f.Add("POST", "/admin/reload", "", "[::1]:7432", "Bearer x", "")
 	f.Add("GET", "/events/stream", "since=%zz;", "\x00", "Bearer", "")

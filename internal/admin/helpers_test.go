@@ -67,6 +67,7 @@ func (w *world) deps() Deps {
 		Command:       w.command,
 		Sessions:      func() Sessions { return w.sessions },
 		Events:        w.since,
+		EventsNewest:  w.newest,
 		EventsChanged: w.changed,
 		Reload:        w.reload,
 		Wall:          func(i decision.Instant) time.Time { return startedAt.Add(time.Duration(i)) },
@@ -87,6 +88,15 @@ func (w *world) since(since uint64, limit int) []Event {
 		}
 	}
 	return out
+}
+
+func (w *world) newest() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.events) == 0 {
+		return 0
+	}
+	return w.events[len(w.events)-1].Seq
 }
 
 func (w *world) changed() <-chan struct{} {

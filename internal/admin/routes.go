@@ -22,7 +22,7 @@ func routes() []route {
 		{method: http.MethodGet, path: "/status", serve: (*Server).status},
 		{method: http.MethodGet, path: "/decision", serve: (*Server).decision},
 		{method: http.MethodGet, path: "/decision/what-if", query: []string{"event", "to"}, serve: (*Server).whatIf},
-		{method: http.MethodGet, path: "/events", query: []string{"since", "limit"}, serve: (*Server).events},
+		{method: http.MethodGet, path: "/events", query: []string{"since", "limit", "last"}, serve: (*Server).events},
 		{method: http.MethodGet, path: "/events/stream", query: []string{"since"}, serve: (*Server).stream},
 		{method: http.MethodGet, path: "/openapi.json", serve: (*Server).openapi},
 		{method: http.MethodGet, path: "/metrics", anyQuery: true, serve: (*Server).metrics},

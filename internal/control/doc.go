@@ -10,5 +10,9 @@
 // Beside the loop stand the operator's own programs: Hooks runs one and says how it ended, EventFeed gives one every event without the loop ever
 // waiting for it. Each runs in a process group of its own that is gone when its time is up.
 //
+// While no writer is open everything that the engine is told is recorded, and a change of the writer leaves it as a file in the folder evidence of
+// the state directory: written at the point of no return and again when the change ended, by a goroutine that nothing waits for. Bundle.Replay
+// restores the engine from it and compares what it does, byte for byte. While a writer is open nothing is recorded.
+//
 // It never decides anything, opens no socket and knows neither the data plane nor the probes but through the small interfaces it owns.
 package control

@@ -32,7 +32,6 @@ type pair struct {
 	promotes  []time.Time
 	noReturn  time.Time     // when the record that promotes was on disk
 	evidence  chan struct{} // when not nil, no bundle is written before it is closed
-	recording func(*recorder)
 }
 
 func (p *pair) Fence(context.Context, decision.Fence) (string, error) { return "fenced", nil }

@@ -32,7 +32,7 @@ type EventFeed struct {
 // NewEventFeed makes a feed of what is appended from now on; Run starts it. hooks gives the programs as they are configured at the moment, render
 // what they are given of an event.
 func NewEventFeed(events *EventLog, hooks func() Hooks, render func(Event) []byte, log *slog.Logger) *EventFeed {
-	return &EventFeed{events: events, hooks: hooks, render: render, log: log, at: events.newest()}
+	return &EventFeed{events: events, hooks: hooks, render: render, log: log, at: events.Newest()}
 }
 
 // Lost is how many events the hook was not given although one was configured.
@@ -52,7 +52,7 @@ func (f *EventFeed) Run(ctx context.Context) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			f.drop(f.events.newest()-f.at, "the process ends")
+			f.drop(f.events.Newest()-f.at, "the process ends")
 			return
 		}
 	}
@@ -76,7 +76,7 @@ func endAfter(ctx, work context.Context, cancel context.CancelFunc) {
 
 // next gives the hook the oldest event that waits. It returns false when none does, and when no more may be given.
 func (f *EventFeed) next(work context.Context) bool {
-	newest := f.events.newest()
+	newest := f.events.Newest()
 	if f.at >= newest || work.Err() != nil {
 		return false
 	}
@@ -107,8 +107,8 @@ func (f *EventFeed) drop(n uint64, why string) {
 	f.lost.Add(n)
 }
 
-// newest is the number of the last event, 0 when there is none.
-func (l *EventLog) newest() uint64 {
+// Newest is the number of the last event, 0 when there is none.
+func (l *EventLog) Newest() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.next - 1

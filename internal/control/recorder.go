@@ -72,7 +72,7 @@ func newRecorder(cfg Config) *recorder {
 // start records from the engine's first event on: no writer is open yet.
 func (r *recorder) start(e *decision.Engine) {
 	s := e.Status()
-	r.state, r.known, r.since = s.State, s.LastChange, r.events.newest()
+	r.state, r.known, r.since = s.State, s.LastChange, r.events.Newest()
 	r.begin(e)
 }
 
@@ -101,7 +101,7 @@ func (r *recorder) stepped(e *decision.Engine, ev decision.Event, actions []deci
 	}
 	switch open := r.state.WriterOpen(); {
 	case was.WriterOpen() && !open:
-		r.known, r.since = e.Status().LastChange, r.events.newest()
+		r.known, r.since = e.Status().LastChange, r.events.Newest()
 		r.begin(e) // the Step that closed the writer is told by its entries of /events
 	case !r.on:
 		return

@@ -282,3 +282,21 @@ func benchmarkRecord(b *testing.B, closed bool) {
 		r.draft.steps = r.draft.steps[:0]
 	}
 }
+
+// BenchmarkPointOfNoReturn is what the recorder adds to the way of a promotion: the decision is kept, and the bundle handed over for writing.
+func BenchmarkPointOfNoReturn(b *testing.B) {
+	r, e, at := stoppedRecorder(b)
+	step := func(ev decision.Event) { r.stepped(e, ev, e.Step(ev)) }
+	look(at, step, true, 30)
+	ev := decision.Tick{At: *at}
+	actions := []decision.Action{decision.Persist{Record: decision.Record{Promotion: decision.Some(decision.Promotion{Epoch: 2})}},
+		decision.Note{Kind: decision.NotePromotionRequested, From: decision.PrimaryFailed, To: decision.PrimaryFailed}}
+	r.maxBytes = 1 << 40
+	b.ReportAllocs()
+	for b.Loop() {
+		r.turned = 0
+		r.stepped(e, ev, actions)
+		r.performed()
+		r.draft.decisions, r.draft.steps, r.files.waiting = nil, r.draft.steps[:60], nil
+	}
+}
