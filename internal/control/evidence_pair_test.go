@@ -25,13 +25,13 @@ type pair struct {
 	*bench
 	log bytes.Buffer
 
-	mu        sync.Mutex
-	dead      bool // region-a
-	promoted  bool // region-b
-	refuses   error
-	promotes  []time.Time
-	noReturn  time.Time     // when the record that promotes was on disk
-	evidence  chan struct{} // when not nil, no bundle is written before it is closed
+	mu       sync.Mutex
+	dead     bool // region-a
+	promoted bool // region-b
+	refuses  error
+	promotes []time.Time
+	noReturn time.Time     // when the record that promotes was on disk
+	evidence chan struct{} // when not nil, no bundle is written before it is closed
 }
 
 func (p *pair) Fence(context.Context, decision.Fence) (string, error) { return "fenced", nil }
