@@ -64,7 +64,6 @@ type change struct {
 	polled          Instant // when the target was last asked for an extra round
 	contradiction   string
 	resolved        Opt[Node]
-	haltNoted       bool
 
 	steps []StepTime
 }

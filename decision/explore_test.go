@@ -48,8 +48,8 @@ type exploration struct {
 	healed map[string]bool
 	places map[Place]bool
 	path   []string
-	// changes counts the situations of a change that were left by its completion, by resolve, and by undoing it.
-	completed, settled, undone int
+	// changes counts the situations of a change that were left by its completion and by resolve.
+	completed, settled int
 }
 
 func (x *exploration) walk(s *shell, depth int) {
