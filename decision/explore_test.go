@@ -48,7 +48,7 @@ type exploration struct {
 	healed map[string]bool
 	places map[Place]bool
 	path   []string
-	// completed and settled count the situations of a change that were left by its completion and by resolve.
+	// changes counts the situations of a change that were left by its completion and by resolve.
 	completed, settled int
 }
 
