@@ -179,7 +179,7 @@ user = {{printf "%q" .Info.ProbeUser}}
 password_file = {{printf "%q" (print .Home "/probe-password")}}
 
 [failover]
-mode = "observe"
+mode = "auto"
 `))
 
 // describe collects what Run prints.

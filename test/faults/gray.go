@@ -92,19 +92,11 @@ func playGray(ctx context.Context, binary string, i int) (_ Run, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	g := gray[i]
-	w, err := newWorld(ctx, binary, g.opts)
+	w, load, err := stage(ctx, binary, g.opts)
 	if err != nil {
 		return Run{}, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.startProxy(ctx, "auto"); err != nil {
-		return Run{}, err
-	}
-	if _, err := w.proxy.Await(ctx, "the pair is ready", func(s rig.Status) bool { return s.State == "STANDBY_READY" }); err != nil {
-		return Run{}, err
-	}
-	load := startCrowd(ctx, w.pair.AppDSNAt(w.proxy.Listen), clients, w.clock, w.nodeOf)
-	pause(ctx, warmUp)
 	r := Run{Gray: true, Old: lab.RegionA, New: lab.RegionA, Clients: clients, Limit: grayFor + firstAckLimit, LoginLimit: loginLimit, Fault: w.clock()}
 	end, err := g.fault(ctx, w)
 	if err != nil {

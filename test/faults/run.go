@@ -25,19 +25,11 @@ const (
 func play(ctx context.Context, binary string, s Schedule, synchronous bool) (_ Run, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	w, err := newWorld(ctx, binary, lab.Options{Synchronous: synchronous})
+	w, load, err := stage(ctx, binary, lab.Options{Synchronous: synchronous})
 	if err != nil {
 		return Run{}, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.startProxy(ctx, "auto"); err != nil {
-		return Run{}, err
-	}
-	if _, err := w.proxy.Await(ctx, "the pair is ready", func(s rig.Status) bool { return s.State == "STANDBY_READY" }); err != nil {
-		return Run{}, err
-	}
-	load := startCrowd(ctx, w.pair.AppDSNAt(w.proxy.Listen), clients, w.clock, w.nodeOf)
-	pause(ctx, warmUp)
 	r := Run{Seed: s.Seed, Sync: synchronous, Old: lab.RegionA, Clients: clients, Limit: firstAckLimit, LoginLimit: loginLimit, Fault: w.clock()}
 	if err := w.disturb(ctx, s); err != nil {
 		load.end()
@@ -52,6 +44,23 @@ func play(ctx context.Context, binary string, s Schedule, synchronous bool) (_ R
 	r.Ops, r.Hung = load.end()
 	r.New = *status.Writer
 	return w.collect(ctx, r)
+}
+
+// stage is a pair in good order behind a pgtether that promotes by itself, with clients that have written for a while.
+func stage(ctx context.Context, binary string, opts lab.Options) (*world, *crowd, error) {
+	w, err := newWorld(ctx, binary, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := w.startProxy(ctx, "auto"); err != nil {
+		return nil, nil, errors.Join(err, w.close())
+	}
+	if _, err := w.proxy.Await(ctx, "the pair is ready", func(s rig.Status) bool { return s.State == "STANDBY_READY" }); err != nil {
+		return nil, nil, errors.Join(err, w.close())
+	}
+	load := startCrowd(ctx, w.pair.AppDSNAt(w.proxy.Listen), clients, w.clock, w.nodeOf)
+	pause(ctx, warmUp)
+	return w, load, nil
 }
 
 // disturb does the fault, restarts pgtether when the schedule says so, and lets the old primary come back. It ends when all of that has happened.
