@@ -233,14 +233,22 @@ var honestCounts = counts{"logins pinned": 1, "sessions client": 1}
 // driver does the same with a driver and a password.
 func (f *front) driver(t testing.TB) {
 	t.Helper()
+	if err := f.tryDriver(); err != nil {
+		t.Fatalf("an honest driver: %v", err)
+	}
+}
+
+// tryDriver is one attempt of a driver.
+func (f *front) tryDriver() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := pgx.Connect(ctx, f.lab.AppDSNAt(f.Listen))
 	if err != nil {
-		t.Fatalf("an honest driver: %v", err)
+		return err
 	}
 	var one int
 	if err := errors.Join(c.QueryRow(ctx, "SELECT 1").Scan(&one), c.Close(ctx)); err != nil || one != 1 {
-		t.Fatalf("an honest driver got %d, %v", one, err)
+		return fmt.Errorf("it got %d: %w", one, err)
 	}
+	return nil
 }
