@@ -62,6 +62,9 @@ func judge(ctx context.Context, s settings) (broken int, err error) {
 		for _, v := range violations {
 			fmt.Printf("     BROKEN %s\n", v)
 		}
+		if len(violations) > 0 || s.rto && !r.Promoted {
+			fmt.Printf("     %s\n", strings.Join(r.Said.Detail, "\n     "))
+		}
 		if len(violations) > 0 {
 			broken++
 		}

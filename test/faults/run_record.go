@@ -55,6 +55,8 @@ type Said struct {
 	LossBytes   *uint64
 	Kind        string
 	To          string
+	// Detail holds what the last events rested on, newest last: where nothing was promoted they say why.
+	Detail []string
 }
 
 // Run is everything that was recorded of one schedule.

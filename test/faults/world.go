@@ -163,6 +163,7 @@ func (w *world) said(ctx context.Context) (s Said, steps map[string]time.Duratio
 	}
 	s.Requested = map[uint64]int{}
 	for _, e := range events {
+		s.Detail = append(s.Detail, fmt.Sprintf("%s: %s %s", e.Kind, e.Message, e.Operands["detail"]))
 		switch {
 		case e.Kind == "promotion_requested" && e.Epoch != nil:
 			s.Requested[*e.Epoch]++
@@ -170,6 +171,7 @@ func (w *world) said(ctx context.Context) (s Said, steps map[string]time.Duratio
 			s.Unexplained = append(s.Unexplained, fmt.Sprintf("event %d, %s to %s", e.Seq, e.StateFrom, e.StateTo))
 		}
 	}
+	s.Detail = s.Detail[max(0, len(s.Detail)-6):]
 	steps = map[string]time.Duration{}
 	if c := status.LastChange; c != nil {
 		s.Lossless, s.LossBytes, s.Kind, s.To = c.Lossless, c.DataLossBytes, c.Kind, c.To
