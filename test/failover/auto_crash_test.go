@@ -85,6 +85,25 @@ func TestAnAnswerOfPgPromoteThatIsLostIsNoSecondPromotion(t *testing.T) {
 	load.halt()
 }
 
+func TestAPromotionThatTakesEffectLateIsWaitedForAndTheOldWriterIsNotOpened(t *testing.T) {
+	t.Parallel()
+	w := newAuto(t, lab.Options{})
+	frozen := make(chan error, 1)
+	w.atPromotion(func(*lab.Relay) { frozen <- w.b.FreezePostmaster() })
+	w.startOpen()
+	load := w.load()
+	time.Sleep(4 * time.Second)
+	w.must(w.a.Kill9())
+	w.must(<-frozen)
+	w.await("the promotion is asked for", func(s rig.Status) bool { return s.Step == "promoting" })
+	w.must(w.a.Start(w.ctx))
+	w.stays("nobody is opened meanwhile", 3*time.Second, func(s rig.Status) bool { return s.State == "PROMOTING" && s.Writer == nil })
+	w.must(w.b.Thaw())
+	w.await("the promotion takes effect", func(s rig.Status) bool { return s.Writer != nil && *s.Writer == lab.RegionB })
+	w.promotedOnce(lab.RegionB)
+	load.halt()
+}
+
 func TestATargetThatDiesHaltsUntilItVerifies(t *testing.T) {
 	t.Parallel()
 	w := newAuto(t, lab.Options{})
