@@ -93,6 +93,19 @@ func TestARelaxedRowMayBeLostWhereTheChangeWasCalledSo(t *testing.T) {
 	}
 }
 
+func TestWhatAServerLosesInItsOwnCrashIsItsOwn(t *testing.T) {
+	r := clean()
+	r.New, r.Promoted, r.Said, r.OldRows = r.Old, false, Said{}, nil
+	r.Ops[2].Relaxed = true
+	if found := Check(r); len(found) > 0 {
+		t.Errorf("blamed for %v", found)
+	}
+	r.Ops[2].Relaxed = false
+	if found := Check(r); !slices.ContainsFunc(found, func(v Violation) bool { return v.Name == "C5" }) {
+		t.Errorf("a lost commit that had not asked for less was not found: %v", found)
+	}
+}
+
 func TestASchedulesSeedIsAllThatItDependsOn(t *testing.T) {
 	kinds, restarts, flaps := map[string]int{}, 0, 0
 	for seed := range uint64(300) {
