@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// burst is added to an age above 0: within milliseconds a writer can write faster than in any whole second.
+const burst = 100 * time.Millisecond
+
 // maxPositionAge is the age of the last known position above which no loss can be computed from it.
 const maxPositionAge = 10 * time.Second
 
@@ -139,7 +142,7 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 		l.why = "the writer's write rate is not known yet"
 		return l
 	default:
-		bound += grownBy(k.Rate.V, age)
+		bound += grownBy(k.Rate.V, age+burst)
 	}
 	bound = max(bound, e.latestEnd())
 	covered, why := e.coveredBySync(candidate, k, r)
