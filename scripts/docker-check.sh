@@ -60,6 +60,8 @@ start() {
 # healthy ADMIN: waits until the image's own health check, run inside the container, passes.
 healthy() {
   local check
+  # Two runs that prepare the root of one container at the same time fail over each other's mount points.
+  while [ -z "$(first_process "$running")" ] && kill -0 "$running" 2>/dev/null; do sleep 0.1; done
   check=$(buildah "${store[@]}" inspect --format '{{range .Docker.Config.Healthcheck.Test}}{{.}} {{end}}' "$container")
   [ "$check" = "CMD /usr/local/bin/pgtether status " ] || { say "unexpected health check: $check" >&2; exit 1; }
   for _ in $(seq 120); do
