@@ -63,8 +63,9 @@ func (a *admission) configure(most int) {
 }
 
 // enter waits for a place, no longer than patience. evict is called at most once, from another goroutine, when the login has to make room: with
-// errEvicted while it waits for its client, with errTurnedAway while it is in the line. It still has to leave. The error is errHoldFull or the cause of ctx.
-func (a *admission) enter(ctx context.Context, patience time.Duration, evict func(error)) (*place, error) {
+// errEvicted while it waits for its client, with errTurnedAway while it is in the line. It still has to leave. waits is called when there is no place
+// yet. The error is errHoldFull or the cause of ctx.
+func (a *admission) enter(ctx context.Context, patience time.Duration, evict func(error), waits func()) (*place, error) {
 	p := &place{adm: a, evict: evict, came: time.Now(), in: make(chan struct{})}
 	a.locked(func() { p.asWaits = a.line.PushBack(p) })
 	select {
@@ -72,6 +73,7 @@ func (a *admission) enter(ctx context.Context, patience time.Duration, evict fun
 		return p, nil
 	default:
 	}
+	waits()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {

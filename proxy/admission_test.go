@@ -13,7 +13,7 @@ import (
 // admit enters and fails the test when that takes more than an instant.
 func admit(t *testing.T, a *admission, evicted *atomic.Int32) *place {
 	t.Helper()
-	p, err := a.enter(t.Context(), 0, func(error) { evicted.Add(1) })
+	p, err := a.enter(t.Context(), 0, func(error) { evicted.Add(1) }, func() {})
 	if err != nil {
 		t.Fatalf("no place: %v", err)
 	}
@@ -37,7 +37,7 @@ func TestTheLoginThatWaitedLongestForItsClientMakesRoom(t *testing.T) {
 		places[1].awaitsClient() // it has spoken, so it is not the first to go though it came first
 
 		start := time.Now()
-		p, err := a.enter(t.Context(), time.Minute, func(error) { evicted[3].Add(1) })
+		p, err := a.enter(t.Context(), time.Minute, func(error) { evicted[3].Add(1) }, func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func TestAnAnswerWithinTheGraceIsInTime(t *testing.T) {
 		var crowd sync.WaitGroup
 		for range 50 {
 			crowd.Go(func() {
-				p, err := a.enter(context.Background(), 10*time.Second, func(error) { others.Add(1) })
+				p, err := a.enter(context.Background(), 10*time.Second, func(error) { others.Add(1) }, func() {})
 				if err == nil {
 					p.answered()
 					p.awaitsClient()
@@ -104,7 +104,7 @@ func TestAClientThatHasAnsweredIsGivenLonger(t *testing.T) {
 		p.awaitsClient()
 		admit(t, a, &busy).answered()
 		start := time.Now()
-		if _, err := a.enter(t.Context(), time.Minute, func(error) {}); err != nil || time.Since(start) != graceSpoken {
+		if _, err := a.enter(t.Context(), time.Minute, func(error) {}, func() {}); err != nil || time.Since(start) != graceSpoken {
 			t.Errorf("entered after %s with %v, want after %s", time.Since(start), err, graceSpoken)
 		}
 		if spoken.Load() != 1 || busy.Load() != 0 {
@@ -156,7 +156,7 @@ func TestALoginWhoseServerIsWorkingIsNeverEnded(t *testing.T) {
 		var evicted atomic.Int32
 		busy := admit(t, a, &evicted)
 		busy.answered()
-		_, err := a.enter(t.Context(), 5*time.Second, func(error) {})
+		_, err := a.enter(t.Context(), 5*time.Second, func(error) {}, func() {})
 		if !errors.Is(err, errHoldFull) || evicted.Load() != 0 {
 			t.Fatalf("the second login got %v, the first was ended %d times", err, evicted.Load())
 		}
@@ -165,7 +165,7 @@ func TestALoginWhoseServerIsWorkingIsNeverEnded(t *testing.T) {
 			busy.awaitsClient()
 		}()
 		start := time.Now()
-		if _, err := a.enter(t.Context(), 5*time.Second, func(error) {}); err != nil || time.Since(start) != time.Second+grace {
+		if _, err := a.enter(t.Context(), 5*time.Second, func(error) {}, func() {}); err != nil || time.Since(start) != time.Second+grace {
 			t.Errorf("entered after %s with %v, want when the first has waited for its client for longer than its grace", time.Since(start), err)
 		}
 		if evicted.Load() != 1 {
@@ -184,7 +184,7 @@ func TestDialsAtOnceAreBounded(t *testing.T) {
 		}
 		entered := make(chan struct{})
 		go func() {
-			p, err := a.enter(context.Background(), time.Minute, func(error) {})
+			p, err := a.enter(context.Background(), time.Minute, func(error) {}, func() {})
 			if err == nil {
 				p.leave()
 			}
@@ -216,7 +216,7 @@ func TestInAFloodTheNewestIsServedFirst(t *testing.T) {
 		var line sync.WaitGroup
 		join := func(id int) {
 			line.Go(func() {
-				p, err := a.enter(context.Background(), time.Minute, func(error) {})
+				p, err := a.enter(context.Background(), time.Minute, func(error) {}, func() {})
 				if err != nil {
 					t.Error(err)
 					return
@@ -260,7 +260,7 @@ func TestALoginInTheLineCanBeCalledOff(t *testing.T) {
 	holder := admit(t, a, &none)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errClientGone)
-	if _, err := a.enter(ctx, time.Minute, func(error) {}); !errors.Is(err, errClientGone) {
+	if _, err := a.enter(ctx, time.Minute, func(error) {}, func() {}); !errors.Is(err, errClientGone) {
 		t.Errorf("got %v, want the client's end", err)
 	}
 	holder.leave()
@@ -291,7 +291,7 @@ func TestShedEndsTheSilentFirstThenTheFirstInTheLine(t *testing.T) {
 		admit(t, a, &working)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		go func() {
-			if _, err := a.enter(ctx, time.Minute, func(why error) { late.Add(1); cancel(why) }); !errors.Is(err, errTurnedAway) {
+			if _, err := a.enter(ctx, time.Minute, func(why error) { late.Add(1); cancel(why) }, func() {}); !errors.Is(err, errTurnedAway) {
 				t.Errorf("the one in the line got %v", err)
 			}
 		}()

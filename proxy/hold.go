@@ -64,6 +64,7 @@ type waiter struct {
 	tries  int          // how often it was let go
 	ready  chan *ticket // receives the ticket of the one who let it go
 	place  *list.Element
+	waits  func() // called, if set, when the login has to wait
 }
 
 // ticket lets a login try the route once. Its holder must call unused in the end, after worked and failed where those apply.
@@ -198,6 +199,9 @@ func (q *holdQueue) wait(ctx context.Context, w *waiter) (*ticket, error) {
 		return nil, errHoldFull
 	}
 	q.enqueueLocked(w)
+	if w.waits != nil {
+		w.waits()
+	}
 	for {
 		usable, changed := q.usableLocked(), q.changed
 		q.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -415,5 +416,32 @@ func TestAnImpossibleAnswerEndsTheLogin(t *testing.T) {
 		c.write([]byte(answer))
 		same(t, fmt.Sprintf("answer %q", answer), c.messages(), []string{"R 3", fatal(pgwire.MalformedStartup)})
 		eventually(t, "the backend is closed", func() bool { return pg.count() == 0 })
+	}
+}
+
+// A client may send its startup packet and close its side at once; with a route open and room it still hears what the server has to say.
+func TestAClientThatHasSaidAllStillHearsTheServersRefusal(t *testing.T) {
+	pg := startFakePG(t, func(c *fakeConn) {
+		if c.accept() {
+			c.sendMessages(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "3D000", Message: "no such database"})
+		}
+	})
+	h := startServer(t, testConfig(), Deps{})
+	h.open(pg.route(1))
+	for i := range 5 {
+		h.hold.mu.Lock() // the login takes a while, as on a busy machine
+		c := h.dial()
+		c.write(startupPacket(pgwire.Version30, "user", "app", "database", "db"))
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		h.hold.mu.Unlock()
+		if said, err := c.message(); err != nil || !strings.Contains(said, "3D000") {
+			t.Fatalf("client %d heard %q, %v", i, said, err)
+		}
+	}
+	if gone := h.metric("pgtether_logins_total", loginClientGone); gone != 0 {
+		t.Errorf("%v logins counted as given up by their client", gone)
 	}
 }

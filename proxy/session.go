@@ -183,15 +183,17 @@ func (s *session) pause(d time.Duration) {
 	}
 }
 
-// await waits for a route and for a place among the logins under way, while watching that the client is still there.
+// await waits for a route and for a place among the logins under way, while watching that the client is still there. A client that need not wait
+// is not watched: it may have sent all it has to say and closed its side, and is answered as by PostgreSQL.
 func (s *session) await(w *waiter) (*ticket, error) {
-	stop := s.client.watch(nil)
+	stop := func() {}
+	w.waits = sync.OnceFunc(func() { stop = s.client.watch(nil) })
 	start := time.Now()
 	t, err := s.srv.hold.wait(s.client.ctx, w)
 	s.held += time.Since(start)
 	s.waited = s.waited || w.place != nil
 	if err == nil {
-		s.place, err = s.srv.admission.enter(s.client.ctx, s.cfg.Hold.Login, s.evict)
+		s.place, err = s.srv.admission.enter(s.client.ctx, s.cfg.Hold.Login, s.evict, w.waits)
 	}
 	stop()
 	if gone := s.client.resume(); err == nil && gone != nil {
