@@ -81,12 +81,16 @@ func (e *Engine) complete(ev Completed) {
 		e.persisted(ev.Outcome)
 	case e.cutting.Known && e.cutting.V.id == ev.ActionID:
 		e.cut(ev.Outcome)
+	case e.change.Known && e.change.V.drain.busy && e.change.V.drain.id == ev.ActionID:
+		e.change.V.drain.take(ev.Outcome)
 	case e.change.Known && e.change.V.fence.busy && e.change.V.fence.id == ev.ActionID:
 		e.fenceDone(ev.Outcome)
 	case e.change.Known && e.change.V.promote.busy && e.change.V.promote.id == ev.ActionID:
 		e.promoteDone(ev.Outcome)
 	case e.change.Known && e.change.V.verify.busy && e.change.V.verify.id == ev.ActionID:
 		e.verifyDone(ev.Outcome)
+	case e.lateFence == Some(ev.ActionID):
+		e.lateFence = Opt[uint64]{}
 	case e.unfence.busy && e.unfence.id == ev.ActionID:
 		e.unfenced(ev.Outcome)
 	case e.restore.busy && e.restore.id == ev.ActionID:
@@ -122,6 +126,10 @@ func (e *Engine) persisted(o Outcome) {
 	if p.rec.Phase == PhasePromoting {
 		e.change.V.requested = e.now
 	}
+	if p.rec.Phase == PhaseDrain && !e.rec.Planned.Known && p.rec.Planned.Known {
+		p.rec.Planned, p.stale = Opt[Planned]{}, true // it was undone meanwhile
+	}
+	e.ordered = e.ordered && p.rec.Planned.Known
 	paused := e.rec.Paused
 	if p.rec.Phase == PhaseDrain && e.rec.Next.Known && !p.rec.Next.Known {
 		p.rec.Next, p.stale = e.rec.Next, true // an operator accepted it meanwhile

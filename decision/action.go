@@ -2,7 +2,7 @@ package decision
 
 import "time"
 
-// Action is one thing the shell must do: Persist, Remember, Note, Hold, Open, Cut, Pace, ProbeNow, Fence, Promote, Verify, Unfence,
+// Action is one thing the shell must do: Persist, Remember, Note, Hold, Drain, Undrain, Open, Cut, Pace, ProbeNow, Fence, Promote, Verify, Unfence,
 // EndConflicts, RestoreSync, Checkpoint or Answer. Actions of one Step are performed in
 // the order in which they are returned; an action is begun only when those before it have been handed over (Note and Persist: made durable
 // or reported as failed by Completed).
@@ -104,6 +104,19 @@ const (
 	HoldPromoting HoldReason = "promoting"
 )
 
+// Drain asks the data plane to stop every session of the epoch at the end of its transaction, and to keep it waiting there: the backend stays its
+// own, and nothing new starts on it. Its outcome must be reported, once, when no session is left that could be waited for. Undrain or Cut ends it.
+type Drain struct {
+	Header
+	Epoch uint64
+}
+
+// Undrain asks for the sessions that a Drain stopped, or was to stop, to go on as if nothing had happened. Then the Drain has no outcome.
+type Undrain struct {
+	Header
+	Epoch uint64
+}
+
 // Open asks the data plane to send logins to the node under the epoch. The same epoch may be opened again after a Hold, never after a Cut.
 type Open struct {
 	Header
@@ -128,6 +141,8 @@ const (
 	CutWriterLost CutReason = "writer_lost"
 	// CutLossyChange: another node takes over, and the change is not proven lossless.
 	CutLossyChange CutReason = "lossy_change"
+	// CutDrained: an operator changes the writer; the session had the time to end its transaction.
+	CutDrained CutReason = "drained"
 )
 
 // Pace asks for the interval between probe rounds of every node.

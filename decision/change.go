@@ -48,6 +48,7 @@ type change struct {
 	began     Instant
 
 	// What can still be undone.
+	drain    errand
 	cutAt    Opt[Instant] // when the paths were certainly closed
 	fence    errand
 	fencedAt Opt[Instant] // when the fence was done with, whatever came of it
@@ -57,6 +58,9 @@ type change struct {
 	received, replayed Opt[LSN]
 	still              Instant
 	sampled            bool
+	// end is the old writer's last position in a planned change; endSeen: it was asked for after the fence.
+	end     Opt[LSN]
+	endSeen bool
 
 	// What cannot.
 	promote, verify errand
@@ -125,7 +129,12 @@ func (e *Engine) undoReason(c *change) string {
 		return e.views[i].node.Name + " was promoted by others meanwhile"
 	}
 	var failed, open []string
-	d := e.verdict(e.ask(EventPrimaryDead, false, ""))
+	if c.kind == ChangeSwitchover {
+		if why := e.plannedUndoReason(c); why != "" {
+			return why
+		}
+	}
+	d := e.verdict(e.ask(c.event(), false, ""))
 	for _, cr := range d.Criteria {
 		switch {
 		case cr.Overridden:
@@ -140,6 +149,8 @@ func (e *Engine) undoReason(c *change) string {
 		return strings.Join(failed, "; ")
 	case late && len(open) > 0:
 		return fmt.Sprintf("after %s it is still not known whether these pass: %s", settleWithin, strings.Join(open, ", "))
+	case late && c.fencedAt.Known && !c.sampled && c.kind == ChangeSwitchover:
+		return fmt.Sprintf("within %s of the fence: %s", settleWithin, e.sampleText(c))
 	case late && c.fencedAt.Known && !c.sampled:
 		return fmt.Sprintf("what %s receives did not stand still within %s", c.target.Name, settleWithin)
 	}
@@ -161,7 +172,14 @@ func (c *change) settling(now Instant) time.Duration {
 // writer is counted anew, so that what failed once is not tried again at once.
 func (e *Engine) undo(why string) {
 	c := e.change.V
+	if c.fence.busy {
+		e.lateFence = Some(c.fence.id)
+	}
+	wasOpen := e.rec.Phase == PhaseOpen && !(e.pending.Known && e.pending.V.turns)
 	e.change = Opt[change]{}
+	if e.rec.Planned.Known {
+		e.rec.Planned, e.dirty, e.ordered = Opt[Planned]{}, true, false
+	}
 	if v := e.writerView(); v != nil {
 		for _, since := range []*Opt[Instant]{&v.failingSince, &v.startingSince} {
 			if since.Known {
@@ -170,12 +188,19 @@ func (e *Engine) undo(why string) {
 		}
 	}
 	e.remark(NoteUndone, "undone", []Operand{{"target", c.target.Name}, {"reason", why}}, "the change to %s is undone: %s", c.target.Name, why)
+	if c.drain.sent.Known && wasOpen {
+		e.emit(Undrain{Header: e.head("undone"), Epoch: e.rec.Epoch})
+	}
 }
 
 // sample follows what the candidate has received since the paths were closed. It counts once it has stood still for sampleStill, seen after
 // the fence: nothing that the old writer acknowledged through pgtether can be beyond it.
 func (e *Engine) sample(o Observation) {
 	c := &e.change.V
+	if e.change.Known && c.kind == ChangeSwitchover {
+		e.sampleEnd(o)
+		return
+	}
 	if !e.change.Known || o.Node != c.target.Name || e.rec.Phase != PhaseDrain || !c.cutAt.Known || o.Began <= c.cutAt.V || classify(o) != classStandby {
 		return
 	}
@@ -214,6 +239,8 @@ func (e *Engine) lookChange(s *sight) {
 		}
 	case promoting:
 		s.situation, s.message = sitPromoting, fmt.Sprintf("%s is being promoted for epoch %d; %s", target, p.Epoch, e.identified(c, p))
+	case e.rec.Phase == PhaseOpen && c.kind == ChangeSwitchover:
+		e.lookPlanned(s, c)
 	case e.rec.Phase == PhaseOpen:
 		s.situation, s.drain = sitDraining, true
 		s.message += fmt.Sprintf("; the change to %s begins", target)
@@ -223,11 +250,13 @@ func (e *Engine) lookChange(s *sight) {
 		s.situation, s.message = sitReprobing, fmt.Sprintf("%s is asked once more whether it is alive", w.Node)
 	case !c.fencedAt.Known:
 		s.situation, s.message = sitFencing, fmt.Sprintf("%s is fenced as far as it can be reached", w.Node)
+	case !c.sampled && c.kind == ChangeSwitchover:
+		s.situation, s.message = sitSampling, e.sampleText(c)
 	case !c.sampled:
 		s.situation, s.message = sitSampling, fmt.Sprintf("what %s has received must stand still for %s", target, sampleStill)
 	default:
 		s.situation = sitSampling
-		d := e.verdict(e.ask(EventPrimaryDead, false, ""))
+		d := e.verdict(e.ask(c.event(), false, ""))
 		counted := e.planeAt > c.cutAt.V // the count of relaxed commits is whole only after the cut
 		s.turn = d.Safe && counted
 		s.message = fmt.Sprintf("%s has all it will ever have; the criteria are judged once more", target)
@@ -250,6 +279,10 @@ func (e *Engine) workChange(s *sight) {
 		e.noteRequest()
 	}
 	switch s.situation {
+	case sitDraining:
+		if c.kind == ChangeSwitchover {
+			e.startDrain(c)
+		}
 	case sitFencing:
 		e.startFence(c)
 	case sitSampling:
@@ -301,12 +334,18 @@ func (e *Engine) fenceDone(o Outcome) {
 		c.fenceSay = "failed: " + o.Err
 	}
 	e.remark(NoteStep, "fence", []Operand{{"node", e.rec.Writer.Node}, {"fence", c.fenceSay}}, "the fence of %s: %s", e.rec.Writer.Node, c.fenceSay)
+	if c.kind == ChangeSwitchover {
+		e.emit(ProbeNow{Header: e.head("sampling"), Node: e.rec.Writer.Node})
+	}
 }
 
 // promotionRecord is the point of no return, with the loss stated from what the target has.
 func (e *Engine) promotionRecord(c *change) Record {
 	rec := e.rec.clone()
 	l := e.lossAt(c.target.Name, c.received)
+	if c.kind == ChangeSwitchover {
+		l = e.plannedLoss(c)
+	}
 	p := Promotion{Epoch: rec.Epoch + 1, Node: c.target.Name, Address: c.target.Address, At: e.now, Kind: c.kind, Automatic: c.automatic,
 		Overridden: slices.Clone(c.approval.V.overrides), Received: c.received, Replayed: c.replayed, Lossless: l.lossless, LossBytes: l.bytes,
 		LossFrom: l.from, LossTo: l.to, RelaxedCommits: l.relaxed, LastKnownAge: l.age, Fence: c.fenceSay}
@@ -316,7 +355,7 @@ func (e *Engine) promotionRecord(c *change) Record {
 	if v := e.viewOf(c.target.Name); v != nil {
 		p.SyncNames = v.obs.Settings.SynchronousStandbyNames.V
 	}
-	rec.Phase, rec.Promotion, rec.Next = PhasePromoting, Some(p), Opt[Writer]{}
+	rec.Phase, rec.Promotion, rec.Next, rec.Planned = PhasePromoting, Some(p), Opt[Writer]{}, Opt[Planned]{}
 	if c.automatic {
 		rec.LastAutomatic = Some(e.now)
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Command is an operator's word: Approve, Resolve, Abort, Pause or Resume.
+// Command is an operator's word: Approve, Switch, Resolve, Abort, Pause or Resume.
 type Command interface {
 	// Name is the word used in events.
 	Name() string
@@ -95,6 +95,8 @@ func (e *Engine) command(ev Commanded) (reply func()) {
 		message, refusal = e.resolve(c)
 	case Abort:
 		message, refusal = e.abort()
+	case Switch:
+		message, refusal = e.order(c)
 	case Pause:
 		e.rec.Paused, e.dirty = true, true
 		message = "automatic failover is paused until it is resumed"
@@ -126,6 +128,8 @@ func commandOperands(c Command) []Operand {
 	switch c := c.(type) {
 	case Approve:
 		return []Operand{{"approved_epoch", c.Epoch}, {"target", c.Target}, {"override", strings.Join(c.Override, ",")}}
+	case Switch:
+		return []Operand{{"target", c.To}, {"force", c.Force}, {"drain_ms", c.Drain.Milliseconds()}}
 	case Resolve:
 		return []Operand{{"resolved_epoch", c.Epoch}, {"writer", c.Writer}}
 	}
@@ -236,6 +240,9 @@ func (e *Engine) resolve(c Resolve) (string, Opt[Refusal]) {
 func (e *Engine) abort() (string, Opt[Refusal]) {
 	c, under := e.change.Get()
 	switch {
+	case !under && e.rec.Planned.Known:
+		e.countermand("an operator aborted it")
+		return "the switchover is undone before it began", Opt[Refusal]{}
 	case !under:
 		return "", refuse(RefusedNothingPending, "", "the writer is not being changed")
 	case e.rec.Phase == PhasePromoting || e.pending.Known && e.pending.V.rec.Phase == PhasePromoting:

@@ -77,6 +77,8 @@ type Config struct {
 	AntiFlap time.Duration
 	// PromoteTimeout is how long a promotion may take before an operator is asked to decide.
 	PromoteTimeout time.Duration
+	// DrainTimeout is how long a planned change waits for open transactions, HoldSession how long clients are kept waiting by it altogether.
+	DrainTimeout, HoldSession time.Duration
 	// PrimaryStartTimeout is how long a server may say "starting up" (57P03) before it counts as failed.
 	PrimaryStartTimeout time.Duration
 }
@@ -119,6 +121,7 @@ func (c Config) Validate() error {
 	}{
 		{"tick interval", c.TickInterval}, {"probe interval", c.ProbeInterval}, {"probe timeout", c.ProbeTimeout},
 		{"stable_for", c.StableFor}, {"primary_start_timeout", c.PrimaryStartTimeout}, {"promote_timeout", c.PromoteTimeout},
+		{"drain timeout", c.DrainTimeout}, {"hold.session", c.HoldSession},
 	} {
 		if d.value <= 0 {
 			bad("%s must be above 0, is %s", d.name, d.value)

@@ -142,7 +142,12 @@ func (e *Engine) askFor(event ChangeEvent, asked bool, to string, word Opt[appro
 		received = e.receivedBy(q.candidate)
 	}
 	q.loss = e.lossAt(name, received)
-	if st := e.standing(e.rec.Writer, q.writer); event == EventSwitchover && q.writer != nil && st == standProven {
+	st := e.standing(e.rec.Writer, q.writer)
+	if c, under := e.change.Get(); under && !asked && c.kind == ChangeSwitchover && c.sampled {
+		q.loss = e.plannedLoss(&c)
+	} else if under && !asked && c.kind == ChangeSwitchover && c.fencedAt.Known && st != standProven {
+		q.loss = loss{lossless: LosslessUnknown, why: e.sampleText(&c)}
+	} else if event == EventSwitchover && q.writer != nil && st == standProven {
 		q.loss = loss{lossless: LosslessProven, bytes: Some(uint64(0)), why: "the old writer is stopped and its end replayed before the promotion"}
 	}
 	return q

@@ -28,7 +28,11 @@ func stateDurable(q *inquiry) Criterion {
 }
 
 func automationOn(q *inquiry) Criterion {
-	if why := q.e.automationReason(); why != "" {
+	why := q.e.automationReason()
+	if q.event == EventSwitchover {
+		why = q.e.hindrance() // a pause is about what pgtether does on its own
+	}
+	if why != "" {
 		return Criterion{Verdict: Fail, Value: AutomationOff.String(), Explanation: why}
 	}
 	return Criterion{Verdict: Pass, Value: AutomationOn.String(), Explanation: "nothing keeps pgtether from acting on its own"}
@@ -41,6 +45,8 @@ func approved(q *inquiry) Criterion {
 		c.Verdict, c.Explanation = Pass, "an operator has approved the promotion of "+q.approval.V.target
 	case mode == ModeAuto:
 		c.Verdict, c.Explanation = Pass, "mode is auto: no approval is needed"
+	case mode == ModeManual && q.event == EventSwitchover:
+		c.Verdict, c.Explanation = Pass, "a switchover is an operator's own word"
 	case mode == ModeManual:
 		c.Verdict, c.Explanation = Fail, "mode is manual: an operator has not approved"
 	default:
@@ -56,6 +62,8 @@ func lossAllowed(q *inquiry) Criterion {
 		c.Explanation = "require_lossless is off"
 	case q.loss.lossless == LosslessProven:
 		c.Threshold, c.Explanation = string(LosslessProven), "the change is proven lossless: "+q.loss.why
+	case q.event == EventSwitchover && !q.asked && q.e.change.Known && q.loss.lossless == LosslessUnknown:
+		c.Verdict, c.Threshold, c.Explanation = Unknown, string(LosslessProven), "require_lossless is on, and it is not proven yet: "+q.loss.why
 	default:
 		c.Verdict, c.Threshold, c.Explanation = Fail, string(LosslessProven), "require_lossless is on, and the change is not proven lossless: "+q.loss.why
 	}
@@ -66,7 +74,7 @@ func notFlapping(q *inquiry) Criterion {
 	e := q.e
 	last, ok := e.rec.LastAutomatic.Get()
 	switch {
-	case q.approval.Known || e.change.Known && !e.change.V.automatic:
+	case q.event == EventSwitchover || q.approval.Known || e.change.Known && !e.change.V.automatic:
 		return Criterion{Verdict: Pass, Threshold: e.cfg.AntiFlap.String(), Explanation: "an operator decided: only automatic failovers are kept apart"}
 	case e.rec.Promotion.Known && !q.asked:
 		return Criterion{Verdict: Pass, Threshold: e.cfg.AntiFlap.String(), Explanation: "this failover has begun already; the next one is kept apart from it"}
@@ -97,6 +105,8 @@ func oldWriterFenced(q *inquiry) Criterion {
 		return Criterion{Verdict: Pass, Value: c.fenceSay, Explanation: "the old writer is fenced"}
 	case under && !q.asked && c.fencedAt.Known:
 		return Criterion{Verdict: Fail, Value: c.fenceSay, Explanation: "require_fence is on, and the old writer could not be fenced"}
+	case q.event == EventSwitchover:
+		return Criterion{Verdict: Pass, Explanation: "the old writer is fenced once the paths are closed; without that the switchover is undone"}
 	case q.e.cfg.FenceHook:
 		return Criterion{Verdict: Pass, Value: "hooks.fence", Explanation: "hooks.fence is run once the paths are closed; without its success nothing is promoted"}
 	}

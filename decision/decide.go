@@ -12,6 +12,9 @@ func (e *Engine) Decide(q Question) Decision {
 	event, asked := q.Event, q.Event != EventNone
 	if !asked && e.rec.Phase != PhaseNone && (e.state == PrimaryFailed || e.state == Promoting) {
 		event = EventPrimaryDead
+		if e.change.Known {
+			event = e.change.V.event()
+		}
 	}
 	d := e.decide(e.ask(event, asked, q.To))
 	outlook := d
@@ -98,7 +101,9 @@ func (e *Engine) nextAction(q *inquiry, d Decision) string {
 			return "wait: " + s.message + e.advice(d)
 		}
 		return "wait: " + s.message
-	case sitDraining, sitCutting, sitReprobing, sitFencing, sitSampling:
+	case sitOrdered:
+		return "begin: " + s.message
+	case sitChecking, sitDraining, sitCutting, sitReprobing, sitFencing, sitSampling:
 		return "go on: " + s.message + "; until the promotion is asked for it can be undone (pgtether abort)"
 	case sitPromoting, sitVerifying, sitOpening:
 		return "go on: " + s.message + "; it can no longer be undone"

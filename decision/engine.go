@@ -69,6 +69,8 @@ type Engine struct {
 	successorSince Opt[Instant]
 	marks          marks
 
+	// ordered: the planned change of the record was ordered in this run.
+	ordered bool
 	// change is the change of the writer that is under way, approval the operator's word of this Step.
 	change   Opt[change]
 	approval Opt[approval]
@@ -76,6 +78,8 @@ type Engine struct {
 	confirmed []confirmation
 	restore   errand
 	unfence   errand
+	// lateFence is a Fence whose outcome is awaited although its change was undone: it may still take hold.
+	lateFence Opt[uint64]
 	// conflictsEnded is when queries that hold replay back were last asked to be ended.
 	conflictsEnded Opt[Instant]
 	// syncSaid is why synchronous_standby_names was last said not to be put back.
@@ -174,6 +178,7 @@ func (e *Engine) settle() {
 	if e.rec.Next.Known && e.undone(e.rec) {
 		e.rec.Next, e.dirty = Opt[Writer]{}, true
 	}
+	e.judgeOrder()
 	e.judgeChange()
 	s := e.look()
 	for range 4 * len(transitions) {
@@ -221,7 +226,11 @@ func (e *Engine) move(t *Transition, s *sight) {
 	switch {
 	case from.open() && !e.state.open():
 		e.marks = marks{failed: Some(e.now)}
-		e.emit(Hold{Header: e.head(s.situation.String()), Why: HoldNoWriter})
+		h := Hold{Header: e.head(s.situation.String()), Why: HoldNoWriter}
+		if e.state == Promoting {
+			h.Why = HoldPromoting
+		}
+		e.emit(h)
 		for i := range e.views {
 			if e.views[i].node.Name != e.rec.Writer.Node {
 				e.emit(ProbeNow{Header: e.head(s.situation.String()), Node: e.views[i].node.Name})

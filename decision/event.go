@@ -1,5 +1,7 @@
 package decision
 
+import "fmt"
+
 // Event is one input of the engine: Tick, Observed, Completed or Reconfigured. Every event carries the Instant at which it is handed in;
 // Instants never decrease from one Step to the next.
 type Event interface{ instant() Instant }
@@ -18,6 +20,28 @@ type DataPlane struct {
 	// Relaxed counts the commits of that epoch that asked for less than synchronous replication. Unknown when they are not counted:
 	// then no change is called lossless.
 	Relaxed Opt[uint64]
+	// Left is what becomes of the sessions of that epoch while a planned change waits for their transactions; unknown at other times.
+	Left Opt[SessionsLeft]
+}
+
+// SessionsLeft counts sessions during a Drain.
+type SessionsLeft struct {
+	// Waiting have reached the end of their transaction and are kept there.
+	Waiting uint64 `json:"waiting"`
+	// InTransaction have a transaction open and are doing nothing; Active have a request under way.
+	InTransaction uint64 `json:"in_transaction"`
+	Active        uint64 `json:"active"`
+	// Opaque cannot be looked into (tls = "passthrough"): they are not waited for.
+	Opaque uint64 `json:"opaque"`
+}
+
+// String says it in words.
+func (n SessionsLeft) String() string {
+	text := fmt.Sprintf("%d sessions wait, %d are in a transaction, %d have a request under way", n.Waiting, n.InTransaction, n.Active)
+	if n.Opaque > 0 {
+		text += fmt.Sprintf(", %d cannot be looked into", n.Opaque)
+	}
+	return text
 }
 
 // Observed brings the result of one probe round of one node.
@@ -26,7 +50,7 @@ type Observed struct {
 	Observation Observation
 }
 
-// Completed brings the outcome of a Persist, Cut, Fence, Promote, Verify or RestoreSync, exactly once for each; for other actions it is optional.
+// Completed brings the outcome of a Persist, Drain, Cut, Fence, Promote, Verify or RestoreSync, exactly once for each; for other actions it is optional.
 type Completed struct {
 	At       Instant
 	ActionID uint64

@@ -30,6 +30,8 @@ func changeInputs(shown []cond) []input {
 		"approve overriding": func(s *shell) Command { return Approve{Epoch: epoch(s), Target: other(s), Override: overridable} },
 		"resolve a":          func(s *shell) Command { return Resolve{Epoch: epoch(s), Writer: "region-a"} },
 		"resolve b":          func(s *shell) Command { return Resolve{Epoch: epoch(s), Writer: "region-b"} },
+		"switchover":         func(s *shell) Command { return Switch{To: other(s)} },
+		"switchover, forced": func(s *shell) Command { return Switch{To: other(s), Force: true, Drain: time.Second} },
 		"abort":              func(*shell) Command { return Abort{} },
 		"hold":               func(*shell) Command { return Pause{} },
 		"resume":             func(*shell) Command { return Resume{} },
@@ -142,6 +144,47 @@ func TestEveryStepOfAChangeIsExploredAndLeft(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestEveryStepOfASwitchoverIsExploredAndLeft drives a switchover to each of its steps and lets everything happen there.
+func TestEveryStepOfASwitchoverIsExploredAndLeft(t *testing.T) {
+	t.Parallel()
+	for _, start := range append(slices.Clone(whileUndoable), whilePromoting...) {
+		t.Run(start.Step.String(), func(t *testing.T) {
+			s := inStepOfSwitchover(t, start)
+			depth := 3
+			if start == halted || start == opening || start == verifying {
+				depth-- // from the point of no return on it is as after a failover
+			}
+			x := exploreChange(t, s, depth)
+			if x.completed == 0 && slices.Contains(whilePromoting, start) || x.settled == 0 && start == halted {
+				t.Error("no promotion was completed, or none was settled: the exploration does not reach far enough")
+			}
+		})
+	}
+}
+
+// inStepOfSwitchover returns a shell whose switchover has come to a step; outcomes wait from there on.
+func inStepOfSwitchover(t *testing.T, at Place) *shell {
+	t.Helper()
+	cfg := quickConfig(2)
+	cfg.Mode, cfg.PromoteTimeout = ModeAuto, 4*time.Second
+	s := newShell(cfg, NewRecord())
+	s.wait(3)
+	s.deaf = at == halted
+	s.operator(Switch{To: "region-b"})
+	s.late = at != halted
+	for range 60 {
+		if s.drive(at, 1) || at == halted && s.drive(at, 9) {
+			s.late = true
+			return s
+		}
+		for len(s.waiting) > 0 && (Place{s.e.state, s.e.step}) != at {
+			s.report()
+		}
+	}
+	t.Fatalf("the switchover stops at %s: %s", Place{s.e.state, s.e.step}, s.e.Status().Message)
+	return nil
 }
 
 // TestEveryRecordIsExploredInEveryMode begins with what an earlier run can have left on disk.

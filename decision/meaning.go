@@ -30,17 +30,17 @@ func (s Step) Meaning() string {
 	case Adopting:
 		return "another node is promoted by others, or is awaited; also the step before the first writer was seen"
 	case Checking:
-		return "the criteria pass; the change begins"
+		return "the criteria pass; the change begins (a switchover: the nodes are asked once more)"
 	case Draining:
-		return "the end of the epoch is made durable; can be undone"
+		return "the end of the epoch is made durable (a switchover: open transactions may end, idle sessions wait); can be undone"
 	case Cutting:
 		return "the paths of the epoch are closed, those to clients first; can be undone, under a fresh epoch"
 	case Reprobing:
-		return "the old writer is asked once more; if it answers the change is undone"
+		return "the old writer is asked once more; if it answers a failover is undone"
 	case Fencing:
 		return "the old writer is fenced as far as it can be reached; can be undone"
 	case Sampling:
-		return "what the candidate has received stands still, and the criteria are judged once more; can be undone"
+		return "what the candidate has received stands still (a switchover: it has replayed the old writer's end), and the criteria are judged once more; can be undone"
 	case StepPromoting:
 		return "the promotion is on disk and asked for; never undone, the target never changes"
 	case Verifying:
@@ -93,16 +93,20 @@ func (s situation) Meaning() string {
 		return "the epoch has ended, and no node proves to be the next writer"
 	case sitPromotable:
 		return "the criteria of a promotion pass, or an operator overrides those that do not (modes `auto`, `manual`)"
+	case sitOrdered:
+		return "an operator has ordered a switchover, that is on disk, and the writer is well"
+	case sitChecking:
+		return "a switchover has begun, and the nodes have not been asked since"
 	case sitDraining:
-		return "a change has begun, and the end of the epoch is not on disk yet"
+		return "a failover has begun, and the end of the epoch is not on disk yet; a switchover waits for open transactions"
 	case sitCutting:
-		return "the end of the epoch is on disk, and its paths are not closed yet"
+		return "the paths of the epoch are not closed yet, and its end is on disk (a switchover: or is being written)"
 	case sitReprobing:
 		return "the paths are closed, and the writer has not been asked since"
 	case sitFencing:
-		return "the writer gave no sign of life, and the fence is not done with"
+		return "the writer gave no sign of life (a switchover: has said where it is), and the fence is not done with"
 	case sitSampling:
-		return "what the candidate has received has not stood still yet, or a criterion is not known"
+		return "what the candidate has received has not stood still yet (a switchover: the old writer's end is not replayed), or a criterion is not known"
 	case sitPromoting:
 		return "the promotion is on disk, and the target is not seen as the primary that was asked for"
 	case sitVerifying:

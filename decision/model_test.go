@@ -20,8 +20,11 @@ type model struct {
 	last  Instant
 
 	paused, approved bool
-	automatic        bool // there was an automatic promotion that nobody has acknowledged
+	ordered          string // the node that a switchover was ordered to, in this run
+	fenced           bool   // the old writer was fenced since the cut
+	automatic        bool   // there was an automatic promotion that nobody has acknowledged
 	promotions       int
+	switched         int
 }
 
 func newModel(s *shell) *model { return &model{writer: s.file.Writer.Node, paused: s.file.Paused} }
@@ -43,13 +46,13 @@ func (m *model) passes(s *shell, at Instant) {
 // forget is the end of the process; what operators said counts as far as it came to the disk.
 func (m *model) forget(s *shell) {
 	if m != nil {
-		*m = model{writer: m.writer, paused: s.file.Paused, automatic: m.automatic, promotions: m.promotions}
+		*m = model{writer: m.writer, paused: s.file.Paused, automatic: m.automatic, promotions: m.promotions, switched: m.switched}
 	}
 }
 
 func (m *model) cut(at Instant) {
 	if m != nil {
-		m.cutAt, m.first = Some(at), [3]Opt[Instant]{}
+		m.cutAt, m.first, m.fenced = Some(at), [3]Opt[Instant]{}, false
 	}
 }
 
@@ -88,9 +91,11 @@ func (m *model) told(s *shell, c Command, refusals uint64) {
 	if m == nil || s.refusals > refusals {
 		return
 	}
-	switch c.(type) {
+	switch c := c.(type) {
 	case Approve:
 		m.approved = true
+	case Switch:
+		m.ordered = c.To
 	case Pause:
 		m.paused = true
 	case Resume:
@@ -112,6 +117,8 @@ func (m *model) forbids(s *shell, p Promotion) string {
 		return "one of the nodes is not configured"
 	case !slices.Contains(standbys, m.shown[t]) || !m.at[t].Known:
 		return fmt.Sprintf("it shows %s", m.shown[t])
+	case p.Kind == ChangeSwitchover:
+		return m.forbidsSwitchover(s, p, w, t)
 	case !p.Automatic && !m.approved:
 		return "nobody has approved"
 	case s.path != 0:
@@ -128,11 +135,36 @@ func (m *model) forbids(s *shell, p Promotion) string {
 	return ""
 }
 
+// forbidsSwitchover says why a planned change may not pass its point of no return.
+func (m *model) forbidsSwitchover(s *shell, p Promotion, w, t int) string {
+	switch {
+	case m.ordered != p.Node:
+		return fmt.Sprintf("a switchover was ordered to %q", m.ordered)
+	case s.path != 0:
+		return "paths are open"
+	case !m.fenced:
+		return "the old writer is not fenced"
+	case p.Lossless != LosslessProven || !p.Replayed.Known || p.Replayed.V < forkLSN:
+		return fmt.Sprintf("it is %s at %v", p.Lossless, p.Replayed)
+	case !m.first[w].Known || !m.first[t].Known:
+		return "the writer and the target were not both asked since the cut"
+	}
+	for i := range s.e.cfg.Nodes {
+		if m.shown[i] == condBlind {
+			return "the probe cannot log in at " + s.e.cfg.Nodes[i].Name
+		}
+	}
+	return ""
+}
+
 // requested counts a promotion whose record is on disk.
 func (m *model) requested(p Promotion) {
 	if m != nil {
 		m.promotions++
-		m.approved, m.automatic = false, m.automatic || p.Automatic
+		m.approved, m.ordered, m.automatic = false, "", m.automatic || p.Automatic
+		if p.Kind == ChangeSwitchover {
+			m.switched++
+		}
 	}
 }
 

@@ -27,14 +27,14 @@ func (e *Engine) rival() string {
 	return ""
 }
 
-// liftFence undoes a fence by SQL once the node is the open writer again, or a standby: what was meant to keep writes off an old writer must
+// liftFence undoes a fence by SQL once the node is the open writer again, or nothing else keeps it from being opened, or it is a standby: what was meant to keep writes off an old writer must
 // not keep them off when its turn comes.
-func (e *Engine) liftFence() {
+func (e *Engine) liftFence(s *sight) {
 	v := e.viewOf(e.rec.Fenced)
-	if e.rec.Fenced == "" || v == nil || e.unfence.busy || e.change.Known || e.unfence.sent.Known && e.now.Sub(e.unfence.sent.V) < askAgain {
+	if e.rec.Fenced == "" || v == nil || e.unfence.busy || e.lateFence.Known || e.change.Known || e.unfence.sent.Known && e.now.Sub(e.unfence.sent.V) < askAgain {
 		return
 	}
-	isWriter := e.state.open() && v.node.Name == e.rec.Writer.Node && e.class(v) == classPrimary
+	isWriter := (s.unfence || e.state.open() && v.node.Name == e.rec.Writer.Node) && e.class(v) == classPrimary
 	follows := e.class(v) == classStandby && v.obs.Timeline == Some(e.rec.Writer.Timeline)
 	if !isWriter && !follows {
 		return

@@ -24,34 +24,35 @@ func TestRandomChanges(t *testing.T) {
 		count /= 20
 	}
 	const parts = 4
-	var promoted, ended [parts]int
+	var promoted, switched, ended [parts]int
 	t.Run("parts", func(t *testing.T) {
 		for part := range parts {
 			t.Run(fmt.Sprint(part), func(t *testing.T) {
 				t.Parallel()
 				for i := part; i < count; i += parts {
-					p, final, err := randomChange(rand.New(rand.NewPCG(seed, uint64(i))))
+					p, sw, final, err := randomChange(rand.New(rand.NewPCG(seed, uint64(i))))
 					if err != "" {
 						t.Fatalf("seed %d, sequence %d: %s", seed, i, err)
 					}
 					promoted[part] += p
+					switched[part] += sw
 					ended[part] += final
 				}
 			})
 		}
 	})
-	promotions, finals := 0, 0
+	promotions, switchovers, finals := 0, 0, 0
 	for part := range parts {
-		promotions, finals = promotions+promoted[part], finals+ended[part]
+		promotions, switchovers, finals = promotions+promoted[part], switchovers+switched[part], finals+ended[part]
 	}
-	t.Logf("%d sequences, %d promotions on the way, %d failovers at the end", count, promotions, finals)
-	if promotions < count/10 || finals < count/10 {
-		t.Errorf("%d promotions and %d failovers in %d sequences: they do not exercise much", promotions, finals, count)
+	t.Logf("%d sequences, %d promotions on the way, %d of them switchovers, %d failovers at the end", count, promotions, switchovers, finals)
+	if promotions < count/10 || switchovers < count/50 || finals < count/10 {
+		t.Errorf("%d promotions, %d switchovers and %d failovers in %d sequences: they do not exercise much", promotions, switchovers, finals, count)
 	}
 }
 
 // randomChange runs one history and returns what went wrong.
-func randomChange(r *rand.Rand) (promotions, final int, problem string) {
+func randomChange(r *rand.Rand) (promotions, switched, final int, problem string) {
 	var story []string
 	say := func(format string, args ...any) { story = append(story, fmt.Sprintf(format, args...)) }
 	fail := func(format string, args ...any) string {
@@ -71,7 +72,7 @@ func randomChange(r *rand.Rand) (promotions, final int, problem string) {
 	for range 4 + r.IntN(16) {
 		randomChangeInput(r, s, say)
 		if s.broken != "" {
-			return 0, 0, fail("%s", s.broken)
+			return 0, 0, 0, fail("%s", s.broken)
 		}
 	}
 	s.calm()
@@ -89,21 +90,21 @@ func randomChange(r *rand.Rand) (promotions, final int, problem string) {
 	say("%v at the end", s.conds)
 	switch st := s.e.Status(); {
 	case s.broken != "":
-		return 0, 0, fail("%s", s.broken)
+		return 0, 0, 0, fail("%s", s.broken)
 	case got != "" && got != may, must != "" && got != must:
-		return 0, 0, fail("logins go to %q, they may go to %q and must to %q; %s/%s: %s", got, may, must, st.State, st.Step, st.Message)
+		return 0, 0, 0, fail("logins go to %q, they may go to %q and must to %q; %s/%s: %s", got, may, must, st.State, st.Step, st.Message)
 	}
 	promotions = s.seen.promotions
 	if why := s.putRight(); why != "" {
-		return 0, 0, fail("%s", why)
+		return 0, 0, 0, fail("%s", why)
 	}
 	if w := s.file.Writer; r.IntN(2) == 0 && cfg.Mode == ModeAuto && w.Timeline == 1 && w.SystemID == ourSystem {
 		if why := s.failsOver(); why != "" {
-			return 0, 0, fail("%s", why)
+			return 0, 0, 0, fail("%s", why)
 		}
 		final++
 	}
-	return promotions, final, ""
+	return promotions, s.seen.switched, final, ""
 }
 
 // putRight makes everything well by hand: the writer that the record names, or the target that it promises, is the primary.
@@ -150,7 +151,7 @@ func (s *shell) failsOver() string {
 }
 
 func randomChangeInput(r *rand.Rand, s *shell, say func(string, ...any)) {
-	switch k := r.IntN(34); {
+	switch k := r.IntN(38); {
 	case k < 8:
 		// Things that belong together happen together: the writer dies, and the standbys lose it.
 		w := max(s.e.node(s.file.Writer.Node), 0)
@@ -204,6 +205,14 @@ func randomChangeInput(r *rand.Rand, s *shell, say func(string, ...any)) {
 		}
 		s.restart()
 	case k < 24:
+		c := Switch{To: s.e.cfg.Nodes[r.IntN(len(s.e.cfg.Nodes))].Name, Force: r.IntN(3) == 0, Drain: time.Duration(r.IntN(3)) * time.Second}
+		say("switchover %+v", c)
+		s.operator(c)
+		s.now = s.now.Add(100 * time.Millisecond)
+		for i := range s.e.cfg.Nodes {
+			s.observe(i)
+		}
+	case k < 28:
 		n := 1 + r.IntN(6)
 		say("wait %d", n)
 		s.wait(n)

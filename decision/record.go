@@ -85,6 +85,8 @@ type Record struct {
 	LastAutomatic Opt[Instant] `json:"last_automatic"`
 	// Promotion is known in PhasePromoting only.
 	Promotion Opt[Promotion] `json:"promotion"`
+	// Planned is the change that an operator has ordered, until its point of no return or its end.
+	Planned Opt[Planned] `json:"planned"`
 	// Paused: an operator has paused automation.
 	Paused bool `json:"paused,omitempty"`
 	// Fenced is the node on which pgtether has made transactions read-only, or was about to; empty when there is none. It is undone when the
@@ -143,6 +145,9 @@ func (r Record) Validate() error {
 	case (r.Phase == PhasePromoting) != r.Promotion.Known:
 		return fmt.Errorf("check record phase %q with promotion %t: %w", r.Phase, r.Promotion.Known, ErrRecord)
 	}
+	if p, ok := r.Planned.Get(); ok && (p.Node == "" || p.Address == "" || r.Phase != PhaseOpen && r.Phase != PhaseDrain) {
+		return fmt.Errorf("check record planned change to %q in phase %q: %w", p.Node, r.Phase, ErrRecord)
+	}
 	if p, ok := r.Promotion.Get(); ok && (p.Epoch != r.Epoch+1 || p.Node == "" || p.Address == "" || p.Node == r.Writer.Node) {
 		return fmt.Errorf("check record promotion of %q for epoch %d after %d: %w", p.Node, p.Epoch, r.Epoch, ErrRecord)
 	}
@@ -157,6 +162,9 @@ func (r Record) Shift(d time.Duration) Record {
 	}
 	if r.LastAutomatic.Known {
 		r.LastAutomatic.V = r.LastAutomatic.V.Add(d)
+	}
+	if r.Planned.Known {
+		r.Planned.V.At = r.Planned.V.At.Add(d)
 	}
 	if r.Promotion.Known {
 		r.Promotion.V.At = r.Promotion.V.At.Add(d)

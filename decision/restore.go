@@ -9,7 +9,7 @@ import (
 
 // SnapshotVersion is the version of Snapshot's fields and meaning. It grows when a field is added, removed or means something else; a snapshot
 // of another version is refused, never guessed at.
-const SnapshotVersion = 1
+const SnapshotVersion = 2
 
 // ErrSnapshot is returned for a snapshot that no engine of this version can have made.
 var ErrSnapshot = errors.New("not a snapshot that this version can go on from")
@@ -64,6 +64,8 @@ type Snapshot struct {
 	Restore   ErrandSnapshot
 	Unfence   ErrandSnapshot
 	SyncSaid  string
+	Ordered   bool
+	LateFence Opt[uint64]
 	KeptAt    Instant
 
 	ConflictsEnded Opt[Instant]
@@ -148,6 +150,7 @@ type ChangeSnapshot struct {
 	Approval  Opt[ApprovalSnapshot]
 	Began     Instant
 
+	Drain              ErrandSnapshot
 	CutAt              Opt[Instant]
 	Fence              ErrandSnapshot
 	FencedAt           Opt[Instant]
@@ -156,6 +159,8 @@ type ChangeSnapshot struct {
 	Received, Replayed Opt[LSN]
 	Still              Instant
 	Sampled            bool
+	End                Opt[LSN]
+	EndSeen            bool
 
 	Promote, Verify ErrandSnapshot
 	Requested       Instant
@@ -199,7 +204,7 @@ func (e *Engine) Snapshot() Snapshot {
 		SuccessorSince: e.successorSince, Failed: e.marks.failed, Drained: e.marks.drained, Cut: e.marks.cut, Adopted: e.marks.adopted,
 		Change: both(e.change, change.snapshot), Approval: both(e.approval, approval.snapshot),
 		Confirmed: each(e.confirmed, func(c confirmation) ConfirmationSnapshot { return ConfirmationSnapshot{c.lsn, c.relaxed} }),
-		Restore:   e.restore.snapshot(), Unfence: e.unfence.snapshot(), ConflictsEnded: e.conflictsEnded, SyncSaid: e.syncSaid, KeptAt: e.keptAt,
+		Restore:   e.restore.snapshot(), Unfence: e.unfence.snapshot(), ConflictsEnded: e.conflictsEnded, SyncSaid: e.syncSaid, Ordered: e.ordered, LateFence: e.lateFence, KeptAt: e.keptAt,
 		Pace: e.pace, AutoWhy: e.autoWhy, DiskSaid: e.diskSaid, NextID: e.nextID,
 	}
 }
@@ -262,7 +267,7 @@ func (s *Snapshot) engine() *Engine {
 		successorSince: s.SuccessorSince, marks: marks{s.Failed, s.Drained, s.Cut, s.Adopted},
 		change: both(s.Change, ChangeSnapshot.change), approval: both(s.Approval, ApprovalSnapshot.approval),
 		confirmed: each(s.Confirmed, func(c ConfirmationSnapshot) confirmation { return confirmation{c.LSN, c.Relaxed} }),
-		restore:   s.Restore.errand(), unfence: s.Unfence.errand(), conflictsEnded: s.ConflictsEnded, syncSaid: s.SyncSaid, keptAt: s.KeptAt,
+		restore:   s.Restore.errand(), unfence: s.Unfence.errand(), conflictsEnded: s.ConflictsEnded, syncSaid: s.SyncSaid, ordered: s.Ordered, lateFence: s.LateFence, keptAt: s.KeptAt,
 		pace: s.Pace, autoWhy: s.AutoWhy, diskSaid: s.DiskSaid, nextID: s.NextID,
 	}
 	e.rec.Promotion.V.Noted, e.pending.V.rec.Promotion.V.Noted = s.RecordNoted, s.PendingNoted

@@ -37,6 +37,7 @@ var update = flag.Bool("update", false, "rewrite golden files; commit the change
 //	hook ok|fails|slow|done · promotion ok|deaf|fails|lost|takes 2s|slow|done · verify ok|fails|slow|done · restore ok|fails|slow|done
 //	(slow: the outcome is kept back until done; lost: it took effect, and that is never reported)
 //	approve NAME [epoch=N] [override=a,b] · resolve NAME [epoch=N] · abort · hold · resume
+//	switchover NAME [force] [drain=5s] · sessions N (so many are in a transaction; 0 lets a drain end)
 //	status · decide [primary_dead|switchover] [to=NAME] · why (the same, shortened to what blocks)
 //	quietly COMMAND        what it leads to is not shown
 func TestScripts(t *testing.T) {
@@ -189,10 +190,12 @@ func doCommand(t *testing.T, w *world, line string, say func(string)) *world {
 			t.Fatal(err)
 		}
 		w.relaxed = Some(n)
-	case "approve", "resolve", "abort", "hold", "resume":
+	case "sessions":
+		w.transacting(bytesOf(t, f[1]))
+	case "approve", "switchover", "resolve", "abort", "hold", "resume":
 		w.commands++
 		w.step(Commanded{At: w.now, CommandID: w.commands, Command: scriptCommand(t, w, f)})
-	case "disk", "cut", "hook", "promotion", "verify", "restore":
+	case "disk", "cut", "drain", "hook", "promotion", "verify", "restore":
 		scriptHelpers(t, w, f)
 	case "status":
 		say(statusText(w.e.Status()))
@@ -211,10 +214,16 @@ func scriptCommand(t *testing.T, w *world, f []string) Command {
 	t.Helper()
 	epoch, node := w.e.Status().Epoch.V, ""
 	var override []string
+	var force bool
+	var drain time.Duration
 	for _, word := range f[1:] {
 		switch k, v, isOption := strings.Cut(word, "="); {
+		case word == "force":
+			force = true
 		case !isOption:
 			node = word
+		case k == "drain":
+			drain = duration(t, v)
 		case k == "epoch":
 			epoch = bytesOf(t, v)
 		case k == "override":
@@ -226,6 +235,8 @@ func scriptCommand(t *testing.T, w *world, f []string) Command {
 	switch f[0] {
 	case "approve":
 		return Approve{Epoch: epoch, Target: node, Override: override}
+	case "switchover":
+		return Switch{To: node, Force: force, Drain: drain}
 	case "resolve":
 		return Resolve{Epoch: epoch, Writer: node}
 	case "abort":
@@ -256,6 +267,8 @@ func scriptHelpers(t *testing.T, w *world, f []string) {
 		w.slow[kind] = w.diskLost
 	case "cut":
 		w.cutErr = fails
+	case "drain":
+		w.drainErr = fails
 	case "hook":
 		w.hookErr = fails
 	case "promotion":

@@ -107,7 +107,8 @@ func attemptOf(value string) Attempt {
 
 func testConfig(names ...string) Config {
 	c := Config{Mode: ModeObserve, TickInterval: 200 * time.Millisecond, ProbeInterval: time.Second, ProbeTimeout: time.Second, StableFor: 5 * time.Second,
-		MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute}
+		MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute,
+		DrainTimeout: 10 * time.Second, HoldSession: 15 * time.Second}
 	for i, n := range names {
 		c.Nodes = append(c.Nodes, Node{Name: n, Address: fmt.Sprintf("10.0.0.%d:5432", 11+i)})
 	}
@@ -150,6 +151,10 @@ func scriptConfig(t *testing.T, base Config, f []string) Config {
 			c.AntiFlap = duration(t, v)
 		case "hook":
 			c.FenceHook = v == "true"
+		case "drain":
+			c.DrainTimeout = duration(t, v)
+		case "hold":
+			c.HoldSession = duration(t, v)
 		case "promote-timeout":
 			c.PromoteTimeout = duration(t, v)
 		default:

@@ -22,6 +22,9 @@ func (s *shell) errand(a Action) Outcome {
 	case s.fails:
 		return failed
 	case !isPromote || s.deaf:
+		if _, is := a.(Fence); is && s.seen != nil {
+			s.seen.fenced = true
+		}
 		return Outcome{Detail: "done"}
 	}
 	i := s.e.node(p.Node)

@@ -258,6 +258,7 @@ func (s *shell) perform(actions []Action) {
 			if s.taking {
 				s.fail("cut of %d while logins are taken", a.Epoch)
 			}
+			s.waiting = slices.DeleteFunc(slices.Clone(s.waiting), func(w waiting) bool { _, is := w.errand.(Drain); return is })
 			s.waiting = append(s.waiting, waiting{id: a.ID, cut: a.Epoch})
 		case Remember:
 			s.kept = Some(a.LastKnown.clone())
@@ -267,6 +268,16 @@ func (s *shell) perform(actions []Action) {
 				s.promised[a.Epoch.V] = s.file.Promotion.V.Node
 				s.seen.requested(s.file.Promotion.V)
 			}
+		case Drain:
+			if s.taking || s.path != a.Epoch || s.file.Planned.V.Node == "" {
+				s.fail("drain of %d while logins are taken, or nothing was ordered", a.Epoch)
+			}
+			s.waiting = append(s.waiting, waiting{id: a.ID, errand: a})
+		case Undrain:
+			if a.Epoch <= s.cutThrough || a.Epoch != s.path {
+				s.fail("sessions of %d are to go on, cut is %d", a.Epoch, s.cutThrough)
+			}
+			s.waiting = slices.DeleteFunc(slices.Clone(s.waiting), func(w waiting) bool { _, is := w.errand.(Drain); return is })
 		case Fence, Verify, Unfence, RestoreSync:
 			s.waiting = append(s.waiting, waiting{id: a.Head().ID, errand: a})
 		case Promote:

@@ -31,6 +31,10 @@ type sight struct {
 	// promote is the index of the node that may be promoted now, -1 for none; turn: the point of no return may be passed now.
 	promote int
 	turn    bool
+	// planned: a change that an operator has ordered is under way.
+	planned bool
+	// unfence: the epoch's writer is well, and only its fence keeps it from being opened under a fresh epoch.
+	unfence bool
 }
 
 // look adds the facts up.
@@ -46,6 +50,7 @@ func (e *Engine) look() *sight {
 	}
 	switch {
 	case e.change.Known:
+		s.planned = e.change.V.kind == ChangeSwitchover
 		e.lookChange(s)
 	case rec.Phase == PhaseNone:
 		e.lookFirst(s)
@@ -53,6 +58,7 @@ func (e *Engine) look() *sight {
 		s.situation, s.message = sitAdopt, fmt.Sprintf("%s becomes the writer of epoch %d as soon as that is on disk", rec.Writer.Node, rec.Epoch)
 	case rec.Phase == PhaseOpen:
 		e.lookOpen(s)
+		e.lookOrdered(s)
 	default:
 		e.lookDrained(s, rec)
 	}
@@ -233,6 +239,17 @@ func (e *Engine) lookDrained(s *sight, rec Record) {
 		if rival := e.rivalOf(i); rival != nil {
 			s.situation = sitConflict
 			s.message = fmt.Sprintf("%s and %s both answer as primary on timeline %d", w.Node, rival.node.Name, w.Timeline)
+			return
+		}
+		if e.rec.Fenced == w.Node { // clients would meet read-only transactions
+			s.situation, s.unfence = sitClosed, true
+			s.message = fmt.Sprintf("epoch %d has ended; %s proves itself again, and its fence must be undone first", rec.Epoch, w.Node)
+			switch {
+			case e.lateFence.Known:
+				s.message += ", once it has ended"
+			case e.unfence.err != "":
+				s.message += ": " + e.unfence.err
+			}
 			return
 		}
 		s.situation, s.adopt = sitAdopt, i

@@ -18,6 +18,9 @@ type world struct {
 
 	disk     string // why writes fail; empty when they succeed
 	cutErr   string
+	drainErr string
+	left     uint64      // sessions in a transaction
+	draining Opt[uint64] // the Drain that waits for them
 	heard    Opt[Instant]
 	relaxed  Opt[uint64]
 	noTick   bool
@@ -264,7 +267,22 @@ func (w *world) perform(a Action) (next []Event) {
 		w.checkOpen(a)
 		w.routed = a.Node
 		w.openPath[a.Epoch] = a.Node + "@" + a.Address
+	case Drain:
+		if _, open := w.openPath[a.Epoch]; !open || a.Epoch <= w.cutPaths {
+			w.failed = append(w.failed, fmt.Sprintf("drain of %d, which is not open", a.Epoch))
+		}
+		if w.left > 0 && w.drainErr == "" {
+			w.draining = Some(a.ID)
+			break
+		}
+		done("drain", func() Outcome { return Outcome{Err: w.drainErr} })
+	case Undrain:
+		if a.Epoch <= w.cutPaths {
+			w.failed = append(w.failed, fmt.Sprintf("sessions of %d are to go on after its cut", a.Epoch))
+		}
+		w.draining = Opt[uint64]{}
 	case Cut:
+		w.draining = Opt[uint64]{}
 		done("cut", func() Outcome { return w.cutThrough(a.Epoch) })
 	case Pace:
 		quiet = true
@@ -326,6 +344,24 @@ func (w *world) letGo(kind string) {
 	w.held[kind] = nil
 	for _, h := range held {
 		w.step(h())
+	}
+}
+
+// plane is what the data plane knows.
+func (w *world) plane() DataPlane {
+	p := DataPlane{Heard: w.heard, Relaxed: w.relaxed}
+	if w.draining.Known {
+		p.Left = Some(SessionsLeft{Waiting: 5, InTransaction: w.left})
+	}
+	return p
+}
+
+// transacting sets how many sessions are in a transaction; a drain ends with the last of them.
+func (w *world) transacting(n uint64) {
+	w.left = n
+	if id := w.draining; n == 0 && id.Known {
+		w.draining = Opt[uint64]{}
+		w.step(Completed{At: w.now, ActionID: id.V})
 	}
 }
 
@@ -450,7 +486,7 @@ func (w *world) run(d time.Duration) {
 			}
 		}
 		if !w.noTick {
-			w.step(Tick{At: w.now, DataPlane: DataPlane{Heard: w.heard, Relaxed: w.relaxed}})
+			w.step(Tick{At: w.now, DataPlane: w.plane()})
 		}
 		if w.now >= end {
 			return
@@ -477,6 +513,7 @@ func (w *world) restart(d time.Duration) {
 	}
 	w.now, w.routed, w.openPath, w.cutPaths, w.pace = 0, "", map[uint64]string{}, 0, w.cfg.ProbeInterval
 	w.notes = nil // their instants are on the clock that ended
+	w.draining = Opt[uint64]{}
 	w.heard, w.held, w.slow, w.diskLost = Opt[Instant]{}, map[string][]func() Event{}, map[string]bool{}, false
 	if rec.Promotion.Known {
 		rec.Promotion.V.Noted = w.requested[rec.Promotion.V.Epoch] > 0
@@ -535,6 +572,9 @@ func describe(a Action) string {
 		if p := r.Promotion; p.Known {
 			text += fmt.Sprintf(" promotion=%d of %s received=%s", p.V.Epoch, p.V.Node, p.V.Received.V)
 		}
+		if p := r.Planned; p.Known {
+			text += fmt.Sprintf(" planned=%s drain=%s", p.V.Node, p.V.Drain)
+		}
 		if r.Paused {
 			text += " paused"
 		}
@@ -579,6 +619,10 @@ func describe(a Action) string {
 		return "hold " + string(a.Why)
 	case Open:
 		return fmt.Sprintf("open epoch=%d on %s (%s)", a.Epoch, a.Node, a.Address)
+	case Drain:
+		return fmt.Sprintf("drain epoch=%d", a.Epoch)
+	case Undrain:
+		return fmt.Sprintf("undrain epoch=%d", a.Epoch)
 	case Cut:
 		return fmt.Sprintf("cut epoch=%d %s", a.Epoch, a.Reason)
 	case Pace:

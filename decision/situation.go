@@ -41,7 +41,10 @@ const (
 	sitClosed
 	// sitPromotable: the criteria of a promotion pass, or are overridden.
 	sitPromotable
-	// sitDraining to sitHalted: pgtether changes the writer; each is the step of the same name.
+	// sitOrdered: the writer is well, and an operator has ordered another one.
+	sitOrdered
+	// sitChecking to sitHalted: pgtether changes the writer; each is the step of the same name.
+	sitChecking
 	sitDraining
 	sitCutting
 	sitReprobing
@@ -92,6 +95,10 @@ func (s situation) String() string {
 		return "epoch_ended"
 	case sitPromotable:
 		return "criteria_pass"
+	case sitOrdered:
+		return "switchover_ordered"
+	case sitChecking:
+		return "checking"
 	case sitDraining:
 		return "draining"
 	case sitCutting:
@@ -115,16 +122,18 @@ func (s situation) String() string {
 	}
 }
 
-// place is where the engine rests in a situation; the zero Place for sitWell, which belongs to the open states, and for sitPromotable, which
-// is left at once.
+// place is where the engine rests in a situation; the zero Place for sitWell, which belongs to the open states, and for sitPromotable and sitOrdered,
+// which are left at once.
 func (s situation) place() Place {
 	switch s {
-	case sitWell, sitPromotable:
+	case sitWell, sitPromotable, sitOrdered:
 		return Place{}
 	case sitUnproven, sitFailing, sitStarting, sitStale:
 		return confirming
 	case sitConflict, sitIsolated, sitUndecided, sitNotPrimary, sitSuperseded:
 		return blocked
+	case sitChecking:
+		return checking
 	case sitDraining:
 		return draining
 	case sitCutting:

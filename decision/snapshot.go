@@ -22,6 +22,7 @@ func (e *Engine) Status() Status {
 	}
 	rec := e.rec.clone()
 	s.LastChange = rec.LastChange
+	s.Planned = e.plannedStatus()
 	if k, ok := e.lastKnown.Get(); ok {
 		s.LastKnown = Some(k.clone())
 	}

@@ -23,13 +23,31 @@ type Status struct {
 	Timeline Opt[uint32]
 	Nodes    []NodeStatus
 	// Degraded lists, in words, what is wrong with a writer that is served all the same.
-	Degraded   []string
+	Degraded []string
+	// Planned is the switchover that is ordered or under way.
+	Planned    Opt[PlannedStatus]
 	LastChange Opt[Change]
 	LastKnown  Opt[LastKnown]
 	// CrashLossBytes is what a crash of the writer now could lose (pgtether_failover_data_loss_bytes).
 	CrashLossBytes Opt[uint64]
 	// Message says in one sentence what is going on and what is waited for.
 	Message string
+}
+
+// PlannedStatus is how far a switchover has come.
+type PlannedStatus struct {
+	To    string
+	Force bool
+	// Since is when it was ordered, Drain how long open transactions may take from the beginning of the drain on, and DrainLeft what is left of it
+	// (unknown before and after).
+	Since     Instant
+	Drain     time.Duration
+	DrainLeft Opt[time.Duration]
+	// Sessions is known while they are waited for, ToReplay once the old writer's end is known.
+	Sessions Opt[SessionsLeft]
+	ToReplay Opt[uint64]
+	// Undoable is false from the point of no return on.
+	Undoable bool
 }
 
 // NodeStatus is what is known about one node now. Facts of a round that is no longer fresh are unknown.

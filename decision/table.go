@@ -67,6 +67,11 @@ func is(any ...situation) func(*sight) bool {
 	}
 }
 
+// inPlanned returns the condition that the situation is that of a planned change.
+func inPlanned(x situation) func(*sight) bool {
+	return func(s *sight) bool { return s.planned && s.situation == x }
+}
+
 // inStep returns the condition that the situation belongs to a step of PRIMARY_FAILED.
 func inStep(step Step) func(*sight) bool {
 	return func(s *sight) bool { return s.situation.place() == Place{PrimaryFailed, step} }
@@ -91,6 +96,10 @@ var transitions = []Transition{
 	{From: whileOpen, To: confirming, when: is(sitStale),
 		Why: "no probe of the writer has come back in time: new logins wait, sessions go on"},
 
+	// An operator changes the writer.
+	{From: whileOpen, To: checking, when: is(sitOrdered), then: (*Engine).beginPlanned,
+		Why: "an operator has ordered a switchover: new logins wait, sessions go on, and the nodes are asked once more"},
+
 	// The writer is open; what changes is who could take over.
 	{From: []Place{newPrimary, rejoining}, To: active, when: func(s *sight) bool { return !s.previous },
 		Why: "the old node has left the configuration: it is no longer awaited"},
@@ -110,11 +119,15 @@ var transitions = []Transition{
 	// pgtether changes the writer itself.
 	{From: whileClosed, To: checking, when: is(sitPromotable), then: (*Engine).begin,
 		Why: "every criterion of a promotion passes, or an operator overrides those that do not: the change begins"},
+	{From: []Place{checking}, To: draining, when: inPlanned(sitDraining), Why: "open transactions may end, idle sessions wait, nothing new starts"},
 	{From: []Place{checking}, To: draining, when: is(sitDraining), Why: "the end of the epoch is made durable"},
 	{From: []Place{checking, draining}, To: cutting, when: is(sitCutting), Why: "the paths of the epoch are closed, those to clients first"},
+	{From: []Place{draining, cutting}, To: reprobing, when: inPlanned(sitReprobing), Why: "no path is left: the old writer is asked where it is"},
 	{From: []Place{checking, draining, cutting}, To: reprobing, when: is(sitReprobing),
 		Why: "no path is left: the old writer is asked once more whether it is alive"},
+	{From: []Place{cutting, reprobing}, To: fencing, when: inPlanned(sitFencing), Why: "the old writer is fenced: nothing new is written there"},
 	{From: []Place{checking, cutting, reprobing}, To: fencing, when: is(sitFencing), Why: "the old writer has been asked once more: it is fenced as far as it can be reached"},
+	{From: []Place{reprobing, fencing}, To: sampling, when: inPlanned(sitSampling), Why: "the candidate must replay the old writer's end"},
 	{From: []Place{checking, reprobing, fencing}, To: sampling, when: is(sitSampling), Why: "what the candidate has received is waited for to stand still"},
 	{From: append([]Place{sampling, verifying, opening, halted}, whileClosed...), To: promoting, when: is(sitPromoting),
 		Why: "the promotion is on disk: from here on nothing is undone, and the target never changes"},
@@ -126,9 +139,9 @@ var transitions = []Transition{
 	{From: []Place{opening}, To: newPrimary, when: func(s *sight) bool { return s.situation == sitWell && s.previous },
 		Why: "the new writer is proven and its epoch is on disk; the old node is not back"},
 	{From: []Place{opening}, To: active, when: is(sitWell), Why: "the writer that an operator named is proven and its epoch is on disk"},
-	{From: []Place{checking, draining}, To: newPrimary, when: func(s *sight) bool { return s.situation == sitWell && s.previous },
+	{From: []Place{checking, draining, cutting}, To: newPrimary, when: func(s *sight) bool { return s.situation == sitWell && s.previous },
 		Why: "the change is undone before anything was cut: the writer's epoch goes on; the old node is not back as its standby"},
-	{From: []Place{checking, draining}, To: active, when: is(sitWell), Why: "the change is undone before anything was cut: the writer's epoch goes on"},
+	{From: []Place{checking, draining, cutting}, To: active, when: is(sitWell), Why: "the change is undone before anything was cut: the writer's epoch goes on"},
 	{From: whileUndoable, To: confirming, when: inStep(Confirming), Why: "the change is undone, and the writer's failure is confirmed anew"},
 	{From: whileUndoable, To: blocked, when: inStep(Blocked), Why: "the change is undone, and what keeps it from beginning again must end first"},
 	{From: whileUndoable, To: adopting, when: inStep(Adopting), Why: "the change is undone, and a node that answers as primary is looked for"},

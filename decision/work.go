@@ -17,6 +17,9 @@ func (e *Engine) work(s *sight) {
 	case s.drain && e.rec.Phase == PhaseOpen:
 		rec := e.rec.clone()
 		rec.Phase = PhaseDrain
+		if e.change.V.kind != ChangeSwitchover {
+			rec.Planned = Opt[Planned]{}
+		}
 		if s.left >= 0 {
 			rec.Next = Some(writerOf(&e.views[s.left]))
 		}
@@ -35,7 +38,7 @@ func (e *Engine) work(s *sight) {
 		e.dirty = false
 	}
 	e.putSyncBack(s)
-	e.liftFence()
+	e.liftFence(s)
 	e.freeReplay(s)
 	e.setPace()
 }
@@ -79,8 +82,11 @@ type ending struct {
 
 func endingOf(s *sight) ending {
 	n := ending{cause: s.situation.String(), message: s.message, reason: CutWriterLost}
-	if s.situation == sitSuccessor {
+	switch s.situation {
+	case sitSuccessor:
 		n.reason = CutLossyChange
+	case sitCutting:
+		n.cause, n.reason = "switchover", CutDrained
 	}
 	return n
 }
@@ -197,6 +203,11 @@ func (e *Engine) automationReason() string {
 	if e.rec.Paused {
 		return "an operator has paused it"
 	}
+	return e.hindrance()
+}
+
+// hindrance says why pgtether can change no writer, on its own or not; empty when it could.
+func (e *Engine) hindrance() string {
 	if why := e.rival(); why != "" {
 		return why
 	}
