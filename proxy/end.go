@@ -221,11 +221,7 @@ func (s *session) judge(p *pair, r result) (again bool, o outcome) {
 	words := append(r.keptBack, p.fromServer...)
 	p.fromServer = nil
 	if !s.writerAlive(p.backend) || !p.backend.toClient.enter() {
-		why := pgwire.WriterLost
-		var cut *cutError
-		if errors.As(context.Cause(p.backend.cut), &cut) {
-			why = cut.why
-		}
+		why := whyCut(p.backend)
 		return false, outcome{end: why.String(), reason: why, speak: r.clean}
 	}
 	_ = p.clientRaw.SetWriteDeadline(time.Now().Add(wordTimeout))
@@ -236,6 +232,15 @@ func (s *session) judge(p *pair, r result) (again bool, o outcome) {
 		return true, outcome{}
 	}
 	return false, outcome{end: endedByServer}
+}
+
+// whyCut is why the backend's epoch was cut; WriterLost while it was not.
+func whyCut(b *backend) pgwire.Reason {
+	var cut *cutError
+	if errors.As(context.Cause(b.cut), &cut) {
+		return cut.why
+	}
+	return pgwire.WriterLost
 }
 
 // writerAlive asks whether the backend's server still serves. A cut ends the question.
@@ -269,6 +274,7 @@ func (s *session) goesOn(p *pair) bool {
 // finish closes both connections and records the session's end.
 func (s *session) finish(p *pair, o outcome) {
 	defer s.srv.roster.remove(s)
+	s.srv.rest.forget(s)
 	s.forget()
 	s.leave()
 	p.backend.toClient.shut() // what follows is the proxy's own

@@ -40,7 +40,8 @@ type fakeConn struct {
 	net.Conn
 	pg      *fakePG
 	key     pgwire.CancelKey
-	startup []byte // as received
+	startup []byte           // as received
+	asked   func(sql string) // told of each query before it is answered; may be nil
 }
 
 // startFakePG serves each connection with script, which gets it before the first byte was read.
@@ -182,6 +183,9 @@ func (c *fakeConn) serve() {
 			continue
 		}
 		sql := strings.TrimRight(string(body), "\x00")
+		if c.asked != nil {
+			c.asked(sql)
+		}
 		switch {
 		case sql == "begin":
 			status = 'T'

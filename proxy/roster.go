@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"net"
 	"sync"
 )
@@ -79,6 +80,13 @@ func (r *roster) remove(s *session) {
 	delete(r.pinned, s)
 }
 
+// sessions returns the pinned sessions.
+func (r *roster) sessions() map[*session]*pair {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.pinned)
+}
+
 // stop keeps everything new out and returns what is there.
 func (r *roster) stop() (listeners []net.Listener, logins []*session, pinned map[*session]*pair) {
 	r.mu.Lock()
@@ -90,9 +98,5 @@ func (r *roster) stop() (listeners []net.Listener, logins []*session, pinned map
 	for s := range r.logins {
 		logins = append(logins, s)
 	}
-	pinned = make(map[*session]*pair, len(r.pinned))
-	for s, p := range r.pinned {
-		pinned[s] = p
-	}
-	return listeners, logins, pinned
+	return listeners, logins, maps.Clone(r.pinned)
 }

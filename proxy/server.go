@@ -39,7 +39,7 @@ type Deps struct {
 
 // Stats is how many clients there are at a moment.
 type Stats struct {
-	// Open is the number of pinned sessions. Active, Idle, InTransaction and Opaque are parts of it: the server works on a request, waits for one
+	// Open is the number of pinned sessions, those that wait in a drain included (as Idle). Active, Idle, InTransaction and Opaque are parts of it: the server works on a request, waits for one
 	// outside a transaction, waits for one inside a transaction, and TLS passed through.
 	Open, Active, Idle, InTransaction, Opaque int
 	// Held is the number of logins that wait for a writer.
@@ -62,6 +62,7 @@ type Server struct {
 	counts    *counts
 	pending   pending
 	roster    *roster
+	rest      rest
 	keys      *keyring
 	mock      *scram.Mock
 	forwarder forwarder
@@ -189,7 +190,8 @@ func (s *Server) Refuse() {
 func (s *Server) Cut(epoch uint64, why pgwire.Reason) (sessions int) {
 	s.control.Lock()
 	defer s.control.Unlock()
-	sessions = s.forwarder.states().Open
+	_, waiting := s.rest.state()
+	sessions = s.forwarder.states().Open + waiting
 	s.cutLocked(epoch, why)
 	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String())
 	return sessions
@@ -199,7 +201,9 @@ func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) {
 	s.table.cut(epoch, why)
 	s.hold.close(epoch)
 	s.forwarder.cut(epoch, why)
-	sever(s.table.upTo(epoch)) // logins and cancel requests under way
+	sever(s.table.upTo(epoch)) // logins and cancel requests under way, and sessions that wait
+	_, waiting := s.rest.end(epoch)
+	s.afterCut(waiting, why)
 }
 
 // HeardAge says how long ago a backend of the epoch was last heard by a client; false when none was yet. It does not block.
@@ -208,6 +212,9 @@ func (s *Server) HeardAge(epoch uint64) (time.Duration, bool) { return s.forward
 // Stats counts the clients at this moment.
 func (s *Server) Stats() Stats {
 	stats := s.forwarder.states()
+	_, waiting := s.rest.state()
+	stats.Open += waiting
+	stats.Idle += waiting
 	stats.Held = s.hold.held()
 	return stats
 }

@@ -341,7 +341,9 @@ func (s *session) forward(p *pair) {
 	})
 	if draining {
 		s.drainLocked(p)
+		return
 	}
+	s.restLocked(p)
 }
 
 // observeHold records how long the login waited, when it did.

@@ -23,6 +23,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for session, p := range pinned {
 		session.drain(p)
 	}
+	_, waiting := s.rest.end(everyEpoch)
+	for session, p := range waiting {
+		go session.endAtRest(p, pgwire.Drained)
+	}
 	err := s.awaitSessions(ctx)
 	s.stop()
 	s.loops.Wait()

@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/pgwire"
+)
+
+// endWithin bounds how long the sessions that waited for a change of the writer and cannot be kept are ended for, however many they are.
+const endWithin = 5 * time.Second
+
+// rest is where sessions wait at the end of their transaction while the writer is changed. Such a session belongs to nobody else: the forwarder has
+// handed both connections back, and what its client sends meanwhile stays in the kernel.
+//
+// Invariant: waiting sessions are of an epoch that is being drained, until that ends: by Undrain, when they go on, or by a cut, when they end.
+type rest struct {
+	mu sync.Mutex
+	// epoch is the one that is drained; 0 when none is.
+	epoch uint64
+	// asked are to stop at the end of their transaction, waiting have done so.
+	asked, waiting map[*session]*pair
+	// complete says that every session was asked; drained is called, once, when none of them is left to wait for.
+	complete bool
+	drained  func()
+}
+
+// SessionsLeft counts the sessions of an epoch that is being drained.
+type SessionsLeft struct {
+	// Waiting are at the end of their transaction and kept there; the others are as in Stats.
+	Waiting, InTransaction, Active, Idle, Opaque int
+}
+
+// Drain stops every session of the epochs up to and including epoch at the end of its transaction and keeps it waiting there, its backend untouched,
+// until Undrain or Cut. A session that is idle stops now. Opaque sessions cannot be stopped and are not waited for. drained is called once, from
+// any goroutine, when no session is left that is still to stop; not after Undrain or Cut. The caller has called Hold: nothing new begins.
+func (s *Server) Drain(epoch uint64, drained func()) {
+	s.control.Lock()
+	defer s.control.Unlock()
+	s.rest.begin(epoch, drained)
+	for session, p := range s.roster.sessions() {
+		session.restOnce(p)
+	}
+	s.rest.settle(func(r *rest) { r.complete = true })
+	s.log.Info("epoch draining", "epoch", epoch)
+}
+
+// Undrain lets the sessions go on that Drain stopped, as if nothing had happened.
+func (s *Server) Undrain(epoch uint64) {
+	s.control.Lock()
+	defer s.control.Unlock()
+	asked, waiting := s.rest.end(epoch)
+	for session, p := range asked {
+		session.mu.Lock()
+		s.forwarder.unpark(p) // one that is stopping just now finds the drain over, and goes on by itself
+		session.mu.Unlock()
+	}
+	for session, p := range waiting {
+		session.resume(p)
+	}
+	s.log.Info("drain undone", "epoch", epoch, "waited", len(waiting))
+}
+
+// Draining counts the sessions of the epoch that is being drained; false when none is.
+func (s *Server) Draining() (SessionsLeft, bool) {
+	epoch, waiting := s.rest.state()
+	if epoch == 0 {
+		return SessionsLeft{}, false
+	}
+	n := s.forwarder.states()
+	return SessionsLeft{Waiting: waiting, InTransaction: n.InTransaction, Active: n.Active, Idle: n.Idle, Opaque: n.Opaque}, true
+}
+
+// restOnce asks the pair to stop at its next boundary if its epoch is being drained.
+func (s *session) restOnce(p *pair) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restLocked(p)
+}
+
+func (s *session) restLocked(p *pair) {
+	if p.tracker == nil || !s.srv.rest.ask(s, p) {
+		return
+	}
+	s.srv.forwarder.park(p, func() { s.rested(p) })
+}
+
+// rested is called when the pair has stopped at its boundary: the session owns both connections again.
+func (s *session) rested(p *pair) {
+	switch {
+	case s.srv.roster.isStopping():
+		s.srv.rest.forget(s)
+		s.endAtRest(p, pgwire.Drained)
+	case s.srv.rest.wait(s, p):
+	case p.backend.cut.Err() != nil:
+		s.endAtRest(p, whyCut(p.backend))
+	default: // undone meanwhile
+		s.resume(p)
+	}
+}
+
+// resume hands the pair to the forwarder again.
+func (s *session) resume(p *pair) {
+	defer s.srv.sessions.Done()
+	s.forward(p)
+}
+
+// endAtRest ends a session that waited.
+func (s *session) endAtRest(p *pair, why pgwire.Reason) {
+	defer s.srv.sessions.Done()
+	s.finish(p, outcome{end: why.String(), reason: why, speak: true})
+}
+
+// afterCut decides what becomes of the sessions that waited when their epoch was cut. Their backends are gone. Each ends with an error of its own at
+// its boundary, one after the other, so that their clients do not all come back at one instant.
+func (s *Server) afterCut(waiting map[*session]*pair, why pgwire.Reason) {
+	if len(waiting) == 0 {
+		return
+	}
+	rate := max(float64(s.cfg.Load().Hold.ReleasePerSecond), float64(len(waiting))/endWithin.Seconds())
+	s.loops.Go(func() {
+		ticker := time.NewTicker(time.Duration(float64(time.Second) / rate))
+		defer ticker.Stop()
+		for session, p := range waiting {
+			go session.endAtRest(p, why)
+			select {
+			case <-ticker.C:
+			case <-s.ctx.Done(): // no time left to be gentle
+			}
+		}
+	})
+}
+
+// begin starts a drain; one of an older epoch is over.
+func (r *rest) begin(epoch uint64, drained func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.epoch, r.complete, r.drained = epoch, false, drained
+	r.asked = map[*session]*pair{}
+	if r.waiting == nil {
+		r.waiting = map[*session]*pair{}
+	}
+}
+
+// end ends a drain of the epoch, or of an older one, and returns the sessions that have not stopped yet and those that wait.
+func (r *rest) end(epoch uint64) (asked, waiting map[*session]*pair) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.epoch == 0 || r.epoch > epoch {
+		return nil, nil
+	}
+	asked, waiting = r.asked, r.waiting
+	r.epoch, r.drained, r.asked, r.waiting = 0, nil, nil, nil
+	return asked, waiting
+}
+
+// ask notes that a session is to stop; false when its epoch is not being drained, or it waits already.
+func (r *rest) ask(s *session, p *pair) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, waits := r.waiting[s]; waits || r.epoch == 0 || p.backend.epoch > r.epoch {
+		return false
+	}
+	r.asked[s] = p
+	return true
+}
+
+// wait takes a session in that has stopped; false when the drain is over.
+func (r *rest) wait(s *session, p *pair) (in bool) {
+	r.settle(func(r *rest) {
+		if in = r.epoch != 0 && p.backend.epoch <= r.epoch; in {
+			delete(r.asked, s)
+			r.waiting[s] = p
+		}
+	})
+	return in
+}
+
+// forget drops a session that has ended.
+func (r *rest) forget(s *session) {
+	r.settle(func(r *rest) {
+		delete(r.asked, s)
+		delete(r.waiting, s)
+	})
+}
+
+// settle applies a change and says so when nobody is left to wait for.
+func (r *rest) settle(change func(*rest)) {
+	r.mu.Lock()
+	change(r)
+	var drained func()
+	if r.epoch != 0 && r.complete && len(r.asked) == 0 {
+		drained, r.drained = r.drained, nil
+	}
+	r.mu.Unlock()
+	if drained != nil {
+		drained()
+	}
+}
+
+// state returns the epoch that is being drained, 0 for none, and how many sessions wait.
+func (r *rest) state() (epoch uint64, waiting int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.epoch, len(r.waiting)
+}

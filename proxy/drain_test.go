@@ -1,0 +1,296 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/pgwire"
+)
+
+// onEachForwarder runs a test of sessions on goroutines and on event loops.
+func onEachForwarder(t *testing.T, test func(*testing.T)) {
+	for _, kind := range []string{"goroutines", "loops"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Setenv(forwarderVariable, kind)
+			test(t)
+		})
+	}
+}
+
+// startDrain holds logins and drains the epoch; the returned function says how often the drain was said to be over.
+func (h *harness) startDrain(epoch uint64) (over func() int64) {
+	var n atomic.Int64
+	h.Hold("promoting")
+	h.Drain(epoch, func() { n.Add(1) })
+	return n.Load
+}
+
+func (h *harness) waiting() int {
+	n, _ := h.Draining()
+	return n.Waiting
+}
+
+func TestADrainStopsEachSessionAtTheEndOfItsTransactionAndNothingNewStarts(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		var heard atomic.Int64
+		pg := startFakePG(t, countingQueries(&heard))
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		idle, busy, running := h.login(), h.login(), h.login()
+		busy.query("begin")
+		running.write(appendQuery(nil, "slowly"))
+		eventually(t, "the statement runs", func() bool { return h.Stats().Active == 1 })
+		over := h.startDrain(1)
+		eventually(t, "the idle one and the one whose statement ends wait", func() bool { return h.waiting() == 2 })
+		same(t, "its answer", running.messages(), []string{"D slowly", "C SELECT 1", "Z I"})
+		if n, draining := h.Draining(); !draining || n != (SessionsLeft{Waiting: 2, InTransaction: 1}) || over() != 0 {
+			t.Errorf("draining %v: %+v, over %d times", draining, n, over())
+		}
+		before := heard.Load()
+		idle.write(appendQuery(nil, "later"))
+		busy.write(appendQuery(appendQuery(appendQuery(nil, "update"), "commit"), "begin"))
+		same(t, "inside its transaction", busy.messages(), []string{"D update", "C SELECT 1", "Z T"})
+		same(t, "its end", busy.messages(), []string{"D commit", "C SELECT 1", "Z I"})
+		eventually(t, "the drain is over", func() bool { return over() == 1 && h.waiting() == 3 })
+		if s := h.Stats(); s.Open != 3 || s.Idle != 3 {
+			t.Errorf("sessions that wait are counted as %+v", s)
+		}
+		time.Sleep(50 * time.Millisecond)
+		if n := heard.Load() - before; n != 2 {
+			t.Errorf("the server heard %d queries since, want the 2 of the open transaction", n)
+		}
+		if _, err := idle.readWithin(20 * time.Millisecond); !isTimeout(err) {
+			t.Errorf("a session that waits heard something: %v", err)
+		}
+		h.Undrain(1)
+		same(t, "what it asked while it waited", idle.messages(), []string{"D later", "C SELECT 1", "Z I"})
+		same(t, "the next transaction", busy.messages(), []string{"D begin", "C SELECT 1", "Z T"})
+		same(t, "the third", running.query("again"), []string{"D again", "C SELECT 1", "Z I"})
+		if pg.pid.Load() != 1003 || h.metric("pgtether_sessions_total", "drained") != 0 || over() != 1 {
+			t.Error("a session has another backend, or was ended, or the drain was over twice")
+		}
+		if _, draining := h.Draining(); draining {
+			t.Error("the drain is not over")
+		}
+	})
+}
+
+// countingQueries is a writer that counts what it is asked, and takes a while for "slowly".
+func countingQueries(n *atomic.Int64) func(*fakeConn) {
+	return func(c *fakeConn) {
+		if c.accept() {
+			c.loggedIn("off")
+			c.asked = func(sql string) {
+				n.Add(1)
+				if sql == "slowly" {
+					time.Sleep(50 * time.Millisecond)
+				}
+			}
+			c.serve()
+		}
+	}
+}
+
+// readWithin reads a byte, for so long.
+func (c *testClient) readWithin(d time.Duration) (byte, error) {
+	_ = c.SetReadDeadline(time.Now().Add(d))
+	var b [1]byte
+	_, err := c.Read(b[:])
+	return b[0], err
+}
+
+func TestACutEndsTheSessionsThatWaitWithOneErrorEachAndTheirBackendsHearNothing(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		var heard atomic.Int64
+		pg, next := startFakePG(t, countingQueries(&heard)), startFakePG(t, aPrimary)
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		var clients []*testClient
+		for range 20 {
+			clients = append(clients, h.login())
+		}
+		over := h.startDrain(1)
+		eventually(t, "all wait", func() bool { return over() == 1 })
+		for _, c := range clients[:10] {
+			c.write(appendQuery(nil, "asked while it waits"))
+		}
+		if n := h.Cut(1, pgwire.Drained); n != 20 {
+			t.Errorf("the cut found %d sessions", n)
+		}
+		if pg.count() != 0 {
+			eventually(t, "the backends are gone", func() bool { return pg.count() == 0 })
+		}
+		h.open(Route{Epoch: 2, Node: "region-b", Address: next.addr})
+		for _, c := range clients {
+			same(t, "a session that waited", c.messages(), []string{fatal(pgwire.Drained)})
+		}
+		if heard.Load() != 0 || h.metric("pgtether_sessions_total", "drained") != 20 || over() != 1 {
+			t.Errorf("the old writer heard %d queries", heard.Load())
+		}
+		same(t, "a new session", h.login().query("x"), []string{"D x", "C SELECT 1", "Z I"})
+	})
+}
+
+func TestSessionsThatWaitedAreNotAllEndedAtOneInstant(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	cfg := testConfig()
+	cfg.Hold.ReleasePerSecond = 50
+	h := startServer(t, cfg, Deps{})
+	h.open(pg.route(1))
+	clients := make([]*testClient, 20)
+	for i := range clients {
+		clients[i] = h.login()
+	}
+	over := h.startDrain(1)
+	eventually(t, "all wait", func() bool { return over() == 1 })
+	start := time.Now()
+	h.Cut(1, pgwire.Drained)
+	if took := time.Since(start); took > 200*time.Millisecond {
+		t.Errorf("the cut waited %s for its sessions", took)
+	}
+	for _, c := range clients {
+		same(t, "a session that waited", c.messages(), []string{fatal(pgwire.Drained)})
+	}
+	if took := time.Since(start); took < 300*time.Millisecond {
+		t.Errorf("20 sessions were ended within %s, at 50 a second", took)
+	}
+}
+
+func TestASessionThatEndsIsNotWaitedFor(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, aPrimary)
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		busy := h.login()
+		busy.query("begin")
+		over := h.startDrain(1)
+		if over() != 0 {
+			t.Error("the drain is over with a transaction open")
+		}
+		_ = busy.Close()
+		eventually(t, "the drain is over", func() bool { return over() == 1 })
+	})
+}
+
+func TestADrainWithNobodyToWaitForIsOverAtOnce(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	h := startServer(t, testConfig(), Deps{})
+	h.open(pg.route(1))
+	if over := h.startDrain(1); over() != 1 {
+		t.Error("it is not")
+	}
+}
+
+func TestALoginThatWasUnderWayWhenTheDrainBeganWaitsToo(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, withPassword)
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		c := h.start()
+		if m, err := c.message(); m != "R 3" {
+			t.Fatalf("got %q, %v", m, err)
+		}
+		over := h.startDrain(1)
+		eventually(t, "nobody is waited for", func() bool { return over() == 1 })
+		c.write([]byte("p\x00\x00\x00\x06x\x00"))
+		if got := c.messages(); got[len(got)-1] != "Z I" {
+			t.Fatalf("login: %q", got)
+		}
+		eventually(t, "it waits", func() bool { return h.waiting() == 1 })
+		h.Undrain(1)
+		same(t, "query", c.query("x"), []string{"D x", "C SELECT 1", "Z I"})
+	})
+}
+
+func TestAnUndrainReachesASessionThatHasNotStoppedYet(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, aPrimary)
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		c := h.login()
+		c.query("begin")
+		over := h.startDrain(1)
+		h.Undrain(1)
+		same(t, "commit", c.query("commit"), []string{"D commit", "C SELECT 1", "Z I"})
+		same(t, "the next one", c.query("x"), []string{"D x", "C SELECT 1", "Z I"})
+		if over() != 0 || h.waiting() != 0 {
+			t.Error("the drain was over although it was undone")
+		}
+		h.Undrain(1) // once more changes nothing
+	})
+}
+
+func TestAStopEndsTheSessionsThatWait(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, aPrimary)
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		idle, busy := h.login(), h.login()
+		busy.query("begin")
+		h.startDrain(1)
+		eventually(t, "one waits", func() bool { return h.waiting() == 1 })
+		result := h.shutdown(context.Background())
+		same(t, "one that waits", idle.messages(), []string{fatal(pgwire.Drained)})
+		same(t, "inside its transaction", busy.query("commit"), []string{"D commit", "C SELECT 1", "Z I"})
+		same(t, "after its end", busy.messages(), []string{fatal(pgwire.Drained)})
+		_, _ = idle.Close(), busy.Close()
+		if err := <-result; err != nil {
+			t.Errorf("Shutdown returned %v", err)
+		}
+	})
+}
+
+// Drains that are begun and undone under full load are noticed by nobody: every query is answered, in order, on the backend it began with.
+func TestDrainsThatAreUndoneAreNoticedByNobody(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, aPrimary)
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		const clients = 30
+		var wg sync.WaitGroup
+		stop := make(chan struct{}) // closed when the clients are to end
+		var served atomic.Int64
+		for i := range clients {
+			c := h.login()
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					sql := fmt.Sprintf("client %d query %d", i, n)
+					if n%3 == 0 {
+						c.query("begin")
+					}
+					same(t, "answer", c.query(sql)[:1], []string{"D " + sql})
+					if n%3 == 2 {
+						c.query("commit")
+					}
+					served.Add(1)
+				}
+			})
+		}
+		complete := 0
+		for range 25 {
+			over := h.startDrain(1)
+			for deadline := time.Now().Add(20 * time.Millisecond); over() == 0 && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+			complete += int(over())
+			h.Undrain(1)
+			h.open(pg.route(1))
+			before := served.Load()
+			eventually(t, "the clients go on", func() bool { return served.Load() > before+clients })
+		}
+		close(stop)
+		wg.Wait()
+		if pg.pid.Load() != 1000+clients || h.Stats().Open != clients || complete == 0 {
+			t.Errorf("%d backends for %d sessions, %d drains came to their end", pg.pid.Load()-1000, h.Stats().Open, complete)
+		}
+	})
+}
