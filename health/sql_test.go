@@ -73,6 +73,7 @@ func TestWhatADBADoes(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Settings: map[string]string{"log_statement": "all", "log_min_duration_statement": "0", "password_encryption": "md5"}})
 	t.Run("probe-role.sql", func(t *testing.T) { testProbeRole(ctx, t, l) })
 	t.Run("verifier-lookup.sql", func(t *testing.T) { testVerifierLookup(ctx, t, l) })
+	t.Run("before a switchover", func(t *testing.T) { testCheckSwitchover(ctx, t, l) })
 	t.Run("check", func(t *testing.T) { testCheck(ctx, t, l) })
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -196,6 +197,13 @@ func (r *rest) settle(change func(*rest)) {
 	if drained != nil {
 		drained()
 	}
+}
+
+// whoWaits returns the sessions that wait.
+func (r *rest) whoWaits() map[*session]*pair {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.waiting)
 }
 
 // state returns the epoch that is being drained, 0 for none, and how many sessions wait.

@@ -40,7 +40,7 @@ func realAdmin(t *testing.T) (url string) {
 	cfg := decision.Config{
 		Nodes: []decision.Node{{Name: "region-a", Address: "10.0.0.11:5432"}, {Name: "region-b", Address: "10.0.0.12:5432"}},
 		Mode:  decision.ModeObserve, TickInterval: 100 * time.Millisecond, ProbeInterval: time.Second, ProbeTimeout: time.Second,
-		StableFor: 5 * time.Second, MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute,
+		StableFor: 5 * time.Second, MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute, DrainTimeout: 10 * time.Second, HoldSession: 15 * time.Second,
 	}
 	engine := imagine(cfg, pair())
 	epoch := uint64(1)

@@ -156,11 +156,11 @@ func (c *client) get(ctx context.Context, path string, query url.Values) ([]byte
 	return c.exchange(req)
 }
 
-// post gives a command, with what as its JSON body; nil is none. For an answer other than 2xx it returns the body together with an error.
-func (c *client) post(ctx context.Context, path string, what any) ([]byte, error) {
+// post gives a command, with a query and with what as its JSON body; nil is none. For an answer other than 2xx it returns the body together with an error.
+func (c *client) post(ctx context.Context, path string, query url.Values, what any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	req, err := c.request(ctx, path, nil)
+	req, err := c.request(ctx, path, query)
 	if err != nil {
 		return nil, err
 	}

@@ -228,7 +228,7 @@ not wait for failover.anti_flap.`)
 // command sends a command and prints what became of it. A refusal of the decision engine carries the decision: what stands against the command
 // is printed before the error ends the command.
 func (f *clientFlags) command(cmd *cobra.Command, c *client, p *printer, path string, what any) error {
-	body, err := c.post(cmd.Context(), path, what)
+	body, err := c.post(cmd.Context(), path, nil, what)
 	if f.json {
 		if _, writeErr := cmd.OutOrStdout().Write(body); writeErr != nil {
 			return errors.Join(err, fmt.Errorf("write: %w", writeErr))

@@ -40,13 +40,38 @@ func (s *scene) stage() *stage {
 			})
 			return r, nil
 		},
-		Sessions: func() admin.Sessions { return admin.Sessions{} },
-		Events:   func(uint64, int) []admin.Event { return nil }, EventsNewest: func() uint64 { return 0 }, EventsChanged: func() <-chan struct{} { return nil },
+		Plan: func(_ context.Context, c decision.Switch) (steps []decision.PlanStep, err error) {
+			st.locked(func() { steps = s.engine.Plan(c) })
+			return steps, nil
+		},
+		Preflight: func(context.Context, string) []admin.Finding {
+			return []admin.Finding{{Severity: "warning", What: "neither wal_log_hints nor data checksums are on"}}
+		},
+		ListSessions: func(context.Context) []admin.Session { return nil },
+		Sessions:     func() admin.Sessions { return admin.Sessions{} },
+		Events:       st.eventsSince, EventsNewest: st.eventsNewest, EventsChanged: func() <-chan struct{} { return nil },
 		Reload:  func(context.Context) (admin.Reloaded, error) { return admin.Reloaded{}, nil },
 		Wall:    func(i decision.Instant) time.Time { return time.Unix(1772352000, 0).Add(time.Duration(i)) },
 		Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler),
 	})
 	return st
+}
+
+// eventsSince are the notes that the engine has made since.
+func (s *stage) eventsSince(since uint64, limit int) (out []admin.Event) {
+	s.locked(func() {
+		for i, n := range s.notes {
+			if seq := uint64(i + 1); seq > since && len(out) < limit {
+				out = append(out, admin.Event{Seq: seq, Kind: string(n.Kind), StateFrom: n.From.String(), StateTo: n.To.String(), Step: n.Step.String(), Message: n.Message})
+			}
+		}
+	})
+	return out
+}
+
+func (s *stage) eventsNewest() (n uint64) {
+	s.locked(func() { n = uint64(len(s.notes)) })
+	return n
 }
 
 func (s *stage) locked(do func()) {

@@ -95,6 +95,8 @@ type stagedPair struct {
 func (*stagedPair) Open(uint64, string, string) {}
 func (*stagedPair) Hold(decision.HoldReason)    {}
 func (*stagedPair) Refuse(decision.HoldReason)  {}
+func (*stagedPair) Undrain(uint64)              {}
+func (*stagedPair) Drain(_ uint64, done func()) { done() }
 func (*stagedPair) Cut(uint64, decision.CutReason) control.CutReport {
 	return control.CutReport{Ended: 3, LastByteAge: -1}
 }
@@ -166,7 +168,7 @@ func recordFailover(t *testing.T) []byte {
 		Engine: decision.Config{
 			Nodes: []decision.Node{{Name: "region-a", Address: "10.0.0.11:5432"}, {Name: "region-b", Address: "10.0.0.12:5432"}}, Mode: decision.ModeAuto,
 			TickInterval: 200 * time.Millisecond, ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 500 * time.Millisecond, StableFor: time.Second,
-			PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute, AntiFlap: time.Hour, MaxLagBytes: 16 << 20,
+			PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute, DrainTimeout: 10 * time.Second, HoldSession: 15 * time.Second, AntiFlap: time.Hour, MaxLagBytes: 16 << 20,
 		},
 		Store: store, Events: events, Router: s, Prober: s, Operator: s, Clock: s.clock, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Control, Record: rec, LastKnown: last,

@@ -82,6 +82,8 @@ Exit codes: 0 done, 1 refused or failed, 2 usage or invalid configuration, 3 can
 		newStatusCommand(),
 		newDecisionCommand(),
 		newEventsCommand(),
+		newSessionsCommand(),
+		newSwitchoverCommand(),
 		newApproveCommand(),
 		newResolveCommand(),
 		newAbortCommand(),

@@ -47,10 +47,17 @@ func (r *router) Hold(why decision.HoldReason) { r.server.Hold(string(why)) }
 // Refuse refuses logins at once.
 func (r *router) Refuse(decision.HoldReason) { r.server.Refuse() }
 
+// Drain stops sessions at the end of their transaction.
+func (r *router) Drain(epoch uint64, drained func()) { r.server.Drain(epoch, drained) }
+
+// Undrain lets them go on.
+func (r *router) Undrain(epoch uint64) { r.server.Undrain(epoch) }
+
 // cutReasons are the engine's words in the words of the wire.
 var cutReasons = map[decision.CutReason]pgwire.Reason{
 	decision.CutWriterLost:  pgwire.WriterLost,
 	decision.CutLossyChange: pgwire.LossyChange,
+	decision.CutDrained:     pgwire.Drained,
 }
 
 // Cut closes every path of every epoch up to epoch.
@@ -71,6 +78,10 @@ func (r *router) DataPlane() control.DataPlane {
 		if n, known := r.server.RelaxedCommits(route.Epoch); known {
 			plane.Relaxed = int64(min(n, math.MaxInt64))
 		}
+	}
+	if n, draining := r.server.Draining(); draining {
+		plane.Left = decision.Some(decision.SessionsLeft{Waiting: uint64(n.Waiting), InTransaction: uint64(n.InTransaction), Active: uint64(n.Active + n.Idle),
+			Opaque: uint64(n.Opaque)})
 	}
 	return plane
 }
@@ -111,7 +122,9 @@ func (r *router) writer() (health.Target, bool) {
 // server report a commit as done that is on one node only.
 func (r *router) cancelAllowed(epoch uint64) bool {
 	status := r.view().Status
-	if status.Writes != decision.WritesOpen || status.Epoch != decision.Some(epoch) {
+	// While open transactions are waited for, a statement that holds a switchover up may be cancelled.
+	waitedFor := status.State == decision.Promoting && (status.Step == decision.Checking || status.Step == decision.Draining) && status.Planned.Known
+	if status.Writes != decision.WritesOpen && !waitedFor || status.Epoch != decision.Some(epoch) {
 		return false
 	}
 	last, known := status.LastKnown.Get()

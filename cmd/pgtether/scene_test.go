@@ -19,7 +19,10 @@ type scene struct {
 	watch func(decision.Status)
 	// heard is when a client last heard anything of a writer; known while one is open.
 	heard decision.Opt[decision.Instant]
+	// busy: a session stays in its transaction whatever a drain asks.
+	busy bool
 
+	notes    []decision.Note
 	commands uint64
 	answer   decision.Answer
 }
@@ -29,7 +32,7 @@ func sceneConfig(mode decision.Mode) decision.Config {
 	return decision.Config{
 		Nodes: []decision.Node{{Name: "region-a", Address: "10.0.0.11:5432"}, {Name: "region-b", Address: "10.0.0.12:5432"}},
 		Mode:  mode, TickInterval: 100 * time.Millisecond, ProbeInterval: time.Second, ProbeTimeout: time.Second,
-		StableFor: 5 * time.Second, MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute,
+		StableFor: 5 * time.Second, MaxLagBytes: 16 << 20, AntiFlap: time.Hour, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute, DrainTimeout: 10 * time.Second, HoldSession: 15 * time.Second,
 	}
 }
 
@@ -104,13 +107,20 @@ func (s *scene) feed(event decision.Event) {
 		case decision.Answer:
 			s.answer = a
 			continue
+		case decision.Note:
+			s.notes = append(s.notes, a)
+			continue
+		case decision.Drain:
+			if s.busy {
+				continue
+			}
 		case decision.Promote:
 			if s.promotes != nil {
 				s.promotes()
 			}
 		case decision.Cut:
 			outcome.LastByte = s.heard
-		case decision.Persist, decision.Fence, decision.Verify, decision.RestoreSync:
+		case decision.Persist, decision.Fence, decision.Unfence, decision.Verify, decision.RestoreSync:
 		default:
 			continue
 		}

@@ -31,6 +31,19 @@ type statusBody struct {
 	Nodes            []nodeBody      `json:"nodes"`
 	Sessions         sessionsBody    `json:"sessions"`
 	LastChange       *lastChangeBody `json:"last_change"`
+	Switchover       *progressBody   `json:"switchover"`
+}
+
+// progressBody is how far a switchover has come.
+type progressBody struct {
+	To          string `json:"to"`
+	DrainLeftMS *int64 `json:"drain_left_ms"`
+	Sessions    *struct {
+		Waiting       int64 `json:"waiting"`
+		InTransaction int64 `json:"in_transaction"`
+		Active        int64 `json:"active"`
+	} `json:"sessions"`
+	BytesToReplay *int64 `json:"bytes_to_replay"`
 }
 
 type nodeBody struct {

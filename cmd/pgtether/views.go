@@ -27,7 +27,13 @@ func (d *daemon) newAdmin(file *config.File, clock *control.Clock) *admin.Server
 			a, err := d.loop.WhatIf(ctx, q)
 			return a, unavailable(err)
 		},
-		Command:       d.command,
+		Command: d.command,
+		Plan: func(ctx context.Context, c decision.Switch) ([]decision.PlanStep, error) {
+			steps, err := d.loop.Plan(ctx, c)
+			return steps, unavailable(err)
+		},
+		Preflight:     d.preflight,
+		ListSessions:  d.listSessions,
 		Sessions:      d.sessions,
 		Events:        d.eventsSince,
 		EventsNewest:  d.events.Newest,

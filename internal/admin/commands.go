@@ -74,19 +74,23 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request, c decision.Comm
 		s.unavailable(w, r, err, "GET /events says whether it was carried out all the same")
 		return
 	}
-	refusal, refused := given.Refusal.Get()
-	switch {
-	case refused && refusal.Code.Malformed():
-		s.deps.Log.Warn("admin command refused", "command", c.Name(), "client", r.RemoteAddr, "reason", refusal.Message)
-		refuse(w, r, http.StatusBadRequest, string(refusal.Code), refusal.Message, refusal.Hint)
-	case refused:
-		s.deps.Log.Warn("admin command refused", "command", c.Name(), "client", r.RemoteAddr, "reason", refusal.Message)
-		reply(w, r, http.StatusConflict, refusalBody{
-			Error:    errorDetail{Code: string(refusal.Code), Message: refusal.Message, Hint: refusal.Hint},
-			Decision: s.renderDecision(given.Decision),
-		})
-	default:
-		s.deps.Log.Info("admin command", "command", c.Name(), "client", r.RemoteAddr, "outcome", given.Message)
-		reply(w, r, accepted, commandBody{Message: given.Message, Decision: s.renderDecision(given.Decision)})
+	if refusal, refused := given.Refusal.Get(); refused {
+		s.refuseCommand(w, r, c, refusal, given.Decision)
+		return
 	}
+	s.deps.Log.Info("admin command", "command", c.Name(), "client", r.RemoteAddr, "outcome", given.Message)
+	reply(w, r, accepted, commandBody{Message: given.Message, Decision: s.renderDecision(given.Decision)})
+}
+
+// refuseCommand answers a command that the engine refuses, with the decision that stands against it.
+func (s *Server) refuseCommand(w http.ResponseWriter, r *http.Request, c decision.Command, why decision.Refusal, d decision.Decision) {
+	s.deps.Log.Warn("admin command refused", "command", c.Name(), "client", r.RemoteAddr, "reason", why.Message)
+	if why.Code.Malformed() {
+		refuse(w, r, http.StatusBadRequest, string(why.Code), why.Message, why.Hint)
+		return
+	}
+	reply(w, r, http.StatusConflict, refusalBody{
+		Error:    errorDetail{Code: string(why.Code), Message: why.Message, Hint: why.Hint},
+		Decision: s.renderDecision(d),
+	})
 }

@@ -230,13 +230,3 @@ func TestOverridesAreShownCriterionByCriterion(t *testing.T) {
 		t.Errorf("the decision is\n%s", a.body)
 	}
 }
-
-// TestASwitchIsNotInThisVersion holds the door shut that the contract names and this version does not have.
-func TestASwitchIsNotInThisVersion(t *testing.T) {
-	w, told := taking(CommandReply{})
-	r := start(t, w)
-	a := r.do("POST", "/admin/switch?region=region-b", nil)
-	if e := r.refusal(a); a.status != 404 || e.Code != "not_found" || len(*told) > 0 {
-		t.Errorf("answers %d %+v", a.status, e)
-	}
-}

@@ -60,7 +60,7 @@ func (s *Server) whatIf(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusBadRequest, "bad_request", shown(string(q.Event))+" is not an event", "give event=primary_dead or event=switchover")
 		return
 	}
-	if nodes := s.deps.Status().Nodes; q.To != "" && !slices.ContainsFunc(nodes, func(n decision.NodeStatus) bool { return n.Name == q.To }) {
+	if q.To != "" && !s.isNode(q.To) {
 		refuse(w, r, http.StatusBadRequest, "bad_request", "there is no node "+shown(q.To), "the nodes are in GET /status")
 		return
 	}
@@ -70,6 +70,11 @@ func (s *Server) whatIf(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, r, http.StatusOK, s.renderDecision(d))
+}
+
+// isNode reports whether a node of that name is configured.
+func (s *Server) isNode(name string) bool {
+	return slices.ContainsFunc(s.deps.Status().Nodes, func(n decision.NodeStatus) bool { return n.Name == name })
 }
 
 // unavailable answers when a dependency could not.

@@ -28,6 +28,12 @@ type Deps struct {
 	WhatIf func(ctx context.Context, q decision.Question) (decision.Decision, error)
 	// Command hands an operator's command to the engine. It returns ErrUnavailable when there is nobody to take it any more.
 	Command func(ctx context.Context, c decision.Command) (CommandReply, error)
+	// Plan says what a switchover would do, step by step. It returns ErrUnavailable when there is nobody to ask any more.
+	Plan func(ctx context.Context, c decision.Switch) ([]decision.PlanStep, error)
+	// Preflight asks the nodes for what whoever orders a switchover to a node should know. It returns when ctx ends at the latest.
+	Preflight func(ctx context.Context, to string) []Finding
+	// ListSessions lists the sessions of the data plane, with since when each is in a transaction as far as the writer says so in time.
+	ListSessions func(ctx context.Context) []Session
 	// Sessions counts the sessions of the data plane.
 	Sessions func() Sessions
 	// Events returns at most limit events with a number greater than since, oldest first. EventsNewest is the number of the newest, 0 when there is

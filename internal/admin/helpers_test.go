@@ -39,6 +39,9 @@ type world struct {
 	whatIf   func(context.Context, decision.Question) (decision.Decision, error)
 	command  func(context.Context, decision.Command) (CommandReply, error)
 	sessions Sessions
+	plan     func(context.Context, decision.Switch) ([]decision.PlanStep, error)
+	found    []Finding
+	listed   []Session
 	reload   func(context.Context) (Reloaded, error)
 	stateID  string
 	log      bytes.Buffer
@@ -65,6 +68,9 @@ func (w *world) deps() Deps {
 		Decision:      func() decision.Decision { return w.decision },
 		WhatIf:        w.whatIf,
 		Command:       w.command,
+		Plan:          w.plan,
+		Preflight:     func(context.Context, string) []Finding { return w.found },
+		ListSessions:  func(context.Context) []Session { return w.listed },
 		Sessions:      func() Sessions { return w.sessions },
 		Events:        w.since,
 		EventsNewest:  w.newest,

@@ -229,7 +229,9 @@ func TestEveryAnswerIsOneOfThoseDescribed(t *testing.T) {
 	r := start(t, w)
 	d := described(t)
 	for _, c := range []struct{ method, path, query string }{
-		{"POST", "/admin/approve", ""}, {"POST", "/admin/approve", "?epoch=1"}, {"GET", "/admin/approve", ""}, {"POST", "/admin/resolve", ""},
+		{"GET", "/sessions", ""}, {"GET", "/sessions", "?user=x"}, {"POST", "/sessions", ""},
+		{"POST", "/admin/switch", "?region=region-b"}, {"POST", "/admin/switch", "?region=region-b&dry_run=true"}, {"POST", "/admin/switch", ""},
+		{"GET", "/admin/switch", "?region=region-b"}, {"POST", "/admin/approve", ""}, {"POST", "/admin/approve", "?epoch=1"}, {"GET", "/admin/approve", ""}, {"POST", "/admin/resolve", ""},
 		{"PUT", "/admin/resolve", ""}, {"POST", "/admin/abort", ""}, {"GET", "/admin/abort", ""}, {"POST", "/admin/hold", ""},
 		{"POST", "/admin/hold", "?for=1h"}, {"DELETE", "/admin/hold", ""}, {"POST", "/admin/resume", ""}, {"GET", "/admin/resume", ""},
 		{"GET", "/status", ""}, {"GET", "/status", "?x=1"}, {"PUT", "/status", ""}, {"GET", "/decision", ""},

@@ -28,6 +28,8 @@ func routes() []route {
 		{method: http.MethodGet, path: "/metrics", anyQuery: true, serve: (*Server).metrics},
 		{method: http.MethodGet, path: "/healthz", anyQuery: true, serve: (*Server).healthz},
 		{method: http.MethodGet, path: "/readyz", anyQuery: true, serve: (*Server).readyz},
+		{method: http.MethodGet, path: "/sessions", serve: (*Server).sessions},
+		{method: http.MethodPost, path: "/admin/switch", query: []string{"region", "force", "timeout", "dry_run"}, serve: (*Server).change},
 		{method: http.MethodPost, path: "/admin/approve", serve: (*Server).approve},
 		{method: http.MethodPost, path: "/admin/resolve", serve: (*Server).resolve},
 		{method: http.MethodPost, path: "/admin/abort", serve: (*Server).abort},

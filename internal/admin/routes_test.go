@@ -24,8 +24,14 @@ func TestEachPathTakesItsMethodAndNoOther(t *testing.T) {
 			if path == "/decision/what-if" {
 				path += "?event=switchover"
 			}
+			if path == "/admin/switch" {
+				path += "?region=region-b"
+			}
 			a := r.do(method, path, withBody(commandBodies[path]))
 			want := accepted(path)
+			if route.path == "/admin/switch" {
+				want = http.StatusAccepted
+			}
 			allow := route.method
 			if route.method == "GET" {
 				allow = "GET, HEAD"
@@ -52,7 +58,7 @@ func TestEachPathTakesItsMethodAndNoOther(t *testing.T) {
 func TestWhatDoesNotExistIsNotFound(t *testing.T) {
 	r := start(t, fullWorld())
 	for _, path := range []string{
-		"/", "/nothing", "/status/", "//status", "/Status", "/sessions", "/dashboard", "/admin/switch", "/admin", "/admin/",
+		"/", "/nothing", "/status/", "//status", "/Status", "/sessions/", "/dashboard", "/admin/switchover", "/admin", "/admin/",
 		"/debug/pprof/", "/%2e%2e/etc/passwd", "/status%00", "/\u2028", "/" + strings.Repeat("x", 4000),
 	} {
 		for _, method := range []string{"GET", "POST"} {

@@ -29,6 +29,7 @@ type statusBody struct {
 	CrashLossBytes   *uint64        `json:"crash_loss_bytes"`
 	Nodes            []nodeBody     `json:"nodes"`
 	Sessions         Sessions       `json:"sessions"`
+	Switchover       *progressBody  `json:"switchover"`
 	LastKnown        *lastKnownBody `json:"last_known"`
 	LastChange       *changeBody    `json:"last_change"`
 }
@@ -51,6 +52,17 @@ type nodeBody struct {
 	SyncState        *string `json:"sync_state"`
 	Streaming        *bool   `json:"streaming"`
 	ObservedAgeMS    *int64  `json:"observed_age_ms"`
+}
+
+// progressBody is how far a switchover has come.
+type progressBody struct {
+	To            string                 `json:"to"`
+	Force         bool                   `json:"force"`
+	Since         string                 `json:"since"`
+	Undoable      bool                   `json:"undoable"`
+	DrainLeftMS   *int64                 `json:"drain_left_ms"`
+	Sessions      *decision.SessionsLeft `json:"sessions"`
+	BytesToReplay *uint64                `json:"bytes_to_replay"`
 }
 
 type lastKnownBody struct {
@@ -113,6 +125,10 @@ func (s *Server) renderStatus(st decision.Status, sessions Sessions) statusBody 
 	}
 	if k, ok := st.LastKnown.Get(); ok {
 		body.LastKnown = s.renderLastKnown(k)
+	}
+	if p, ok := st.Planned.Get(); ok {
+		body.Switchover = &progressBody{To: p.To, Force: p.Force, Since: s.at(p.Since), Undoable: p.Undoable, DrainLeftMS: millis(p.DrainLeft),
+			Sessions: known(p.Sessions), BytesToReplay: known(p.ToReplay)}
 	}
 	if c, ok := st.LastChange.Get(); ok {
 		body.LastChange = s.renderChange(c)

@@ -52,6 +52,7 @@ func (f *File) Decision() decision.Config {
 		RequireLossless: f.Failover.RequireLossless, RequireFence: f.Failover.RequireFence,
 		AntiFlap: f.Failover.AntiFlap.Std(), PrimaryStartTimeout: f.Failover.PrimaryStartTimeout.Std(),
 		PromoteTimeout: f.Failover.PromoteTimeout.Std(), FenceHook: f.Hooks.Fence != "",
+		DrainTimeout: f.Drain.Timeout.Std(), HoldSession: f.Hold.Session.Std(),
 	}
 }
 

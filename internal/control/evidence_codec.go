@@ -101,6 +101,8 @@ func decodeCommand(t tagged) (decision.Command, error) {
 	switch t.Type {
 	case "Approve":
 		return read[decision.Approve](t.Value)
+	case "Switch":
+		return read[decision.Switch](t.Value)
 	case "Resolve":
 		return read[decision.Resolve](t.Value)
 	case "Abort":

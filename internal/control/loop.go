@@ -21,6 +21,11 @@ type Router interface {
 	Hold(why decision.HoldReason)
 	// Cut closes every path of every epoch up to epoch. When it returns not one byte reaches such a backend any more.
 	Cut(epoch uint64, why decision.CutReason) CutReport
+	// Drain stops sessions of epochs up to epoch at the end of their transaction and keeps them waiting there. It returns at once; drained is called
+	// once when none is left to stop, from any goroutine, unless the drain was undone or cut.
+	Drain(epoch uint64, drained func())
+	// Undrain lets those sessions go on.
+	Undrain(epoch uint64)
 	// Refuse refuses new logins, and those that are held, at once.
 	Refuse(why decision.HoldReason)
 	// DataPlane says what only the forwarding paths know of the epoch that is not yet cut. It must not block.
@@ -41,6 +46,8 @@ type DataPlane struct {
 	HeardAge time.Duration
 	// Relaxed counts the commits that asked for less than synchronous replication; negative when they are not counted.
 	Relaxed int64
+	// Left counts the sessions of the epoch that is being drained; unknown when none is.
+	Left decision.Opt[decision.SessionsLeft]
 }
 
 // Prober is the health side as the engine's actions need it. Neither call blocks.
@@ -96,6 +103,9 @@ type Loop struct {
 
 	// inbox takes what the other goroutines have to say to the engine; Run is its only reader. It is never closed.
 	inbox chan func()
+	// drained takes the number of a Drain that is over. It has room for more of them than the engine can have asked for since Run last read it, so
+	// that the data plane may say so from within the call, and after Run has returned. It is never closed.
+	drained chan uint64
 	// done is closed when Run has returned: nobody reads the inbox any more.
 	done chan struct{}
 	view atomic.Pointer[View]
@@ -125,7 +135,7 @@ func New(cfg Config) (*Loop, error) {
 	if err := cfg.Engine.Validate(); err != nil {
 		return nil, fmt.Errorf("check engine configuration: %w", err)
 	}
-	l := &Loop{cfg: cfg, inbox: make(chan func(), 64), done: make(chan struct{}), replies: map[uint64]*Reply{}}
+	l := &Loop{cfg: cfg, inbox: make(chan func(), 64), drained: make(chan uint64, 64), done: make(chan struct{}), replies: map[uint64]*Reply{}}
 	rec := cfg.Record
 	if rec.Promotion.Known {
 		rec.Promotion.V.Noted = cfg.Events.Has(string(decision.NotePromotionRequested), rec.Promotion.V.Epoch)
@@ -156,6 +166,8 @@ func (l *Loop) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-ticker.C:
 			l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
+		case id := <-l.drained:
+			l.step(decision.Completed{At: l.now(), ActionID: id})
 		case f := <-l.inbox:
 			f()
 		}
@@ -198,6 +210,13 @@ func (l *Loop) WhatIf(ctx context.Context, q decision.Question) (decision.Decisi
 	var d decision.Decision
 	err := l.ask(ctx, func() { d = l.engine.Decide(q) })
 	return d, err
+}
+
+// Plan says what a switchover would do now, step by step. Nothing changes by it.
+func (l *Loop) Plan(ctx context.Context, c decision.Switch) ([]decision.PlanStep, error) {
+	var steps []decision.PlanStep
+	err := l.ask(ctx, func() { steps = l.engine.Plan(c) })
+	return steps, err
 }
 
 // Reply is what became of a command, with the decision as it stands after it.
@@ -290,7 +309,7 @@ func (l *Loop) countChange(c decision.Opt[decision.Change]) {
 
 func (l *Loop) dataPlane() decision.DataPlane {
 	d := l.cfg.Router.DataPlane()
-	var out decision.DataPlane
+	out := decision.DataPlane{Left: d.Left}
 	if d.HeardAge >= 0 {
 		out.Heard = decision.Some(l.lastHandled.Add(-d.HeardAge))
 	}

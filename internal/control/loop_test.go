@@ -44,6 +44,11 @@ func (r *fakeRouter) say(call string) {
 func (r *fakeRouter) Open(epoch uint64, node, address string) { r.say("open " + node + " " + address) }
 func (r *fakeRouter) Hold(why decision.HoldReason)            { r.say("hold " + string(why)) }
 func (r *fakeRouter) Refuse(why decision.HoldReason)          { r.say("refuse " + string(why)) }
+func (r *fakeRouter) Undrain(uint64)                          { r.say("undrain") }
+func (r *fakeRouter) Drain(epoch uint64, drained func()) {
+	r.say("drain")
+	drained()
+}
 func (r *fakeRouter) Cut(epoch uint64, why decision.CutReason) CutReport {
 	r.say("cut " + string(why))
 	return CutReport{Ended: 3, LastByteAge: -1}
@@ -78,7 +83,7 @@ func engineConfig() decision.Config {
 		Nodes:        []decision.Node{{Name: "region-a", Address: "127.0.0.1:1"}, {Name: "region-b", Address: "127.0.0.1:2"}},
 		Mode:         decision.ModeObserve,
 		TickInterval: 20 * time.Millisecond, ProbeInterval: 2 * time.Second, ProbeTimeout: 2 * time.Second,
-		StableFor: time.Second, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute, AntiFlap: time.Hour, MaxLagBytes: 16 << 20,
+		StableFor: time.Second, PrimaryStartTimeout: time.Minute, PromoteTimeout: time.Minute, DrainTimeout: 10 * time.Second, HoldSession: 15 * time.Second, AntiFlap: time.Hour, MaxLagBytes: 16 << 20,
 	}
 }
 

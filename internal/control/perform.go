@@ -28,6 +28,10 @@ func (l *Loop) perform(a decision.Action) (decision.Outcome, bool) {
 		}
 	case decision.Open:
 		l.cfg.Router.Open(a.Epoch, a.Node, a.Address)
+	case decision.Drain:
+		l.cfg.Router.Drain(a.Epoch, func() { l.drained <- a.ID })
+	case decision.Undrain:
+		l.cfg.Router.Undrain(a.Epoch)
 	case decision.Cut:
 		return l.cut(a), true
 	case decision.Pace:

@@ -181,7 +181,7 @@ func TestABundleThatWasTamperedWithIsDetected(t *testing.T) {
 		"with another decision":          {change(`"Safe":false`, `"Safe":true`), ErrDiffers},
 		"with a space in the decision":   {change(`"Explanation":"`, `"Explanation":" `), ErrDiffers},
 		"with another mode":              {change(`"Mode":1`, `"Mode":3`), ErrDiffers},
-		"with an engine of another time": {change(`"snapshot": {"Version":1`, `"snapshot": {"Version":7`), ErrBundleVersion},
+		"with an engine of another time": {change(`"snapshot": {"Version":2`, `"snapshot": {"Version":7`), ErrBundleVersion},
 		"with an engine that cannot be":  {change(`"Step":"confirming"`, `"Step":"dancing"`), ErrBundle},
 		"with a decision out of place":   {change(`"after_steps":`, `"after_steps":9`), ErrBundle},
 		"with an event nobody knows":     {change(`"type":"Tick"`, `"type":"Tock"`), ErrBundle},
@@ -227,7 +227,7 @@ func smallBundle(t testing.TB) []byte {
 // FuzzBundle: whatever a file holds, reading and replaying it ends with an answer, and one that replays whole is told whole.
 func FuzzBundle(f *testing.F) {
 	f.Add(bodyOf(f, smallBundle(f)))
-	f.Add([]byte(`{"snapshot":{"Version":1}}`))
+	f.Add([]byte(`{"snapshot":{"Version":2}}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		_, _ = ReadBundle(body)

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/pgtether/pgtether/decision"
+	"github.com/pgtether/pgtether/health"
+	"github.com/pgtether/pgtether/internal/admin"
+	"github.com/pgtether/pgtether/proxy"
+)
+
+// factsTimeout bounds what the writer is asked for a list of sessions.
+const factsTimeout = time.Second
+
+// notMoved is why no session is moved to another writer.
+const notMoved = "sessions are not moved in this version: one that waited for a switchover ends with 08006 and logs in again"
+
+// listSessions lists the sessions, the oldest first, with what the writer says about their transactions if it does so in time.
+func (d *daemon) listSessions(ctx context.Context) []admin.Session {
+	list := d.server.Sessions()
+	slices.SortFunc(list, func(a, b proxy.SessionInfo) int { return a.Since.Compare(b.Since) })
+	open := d.openTransactions(ctx, list)
+	now := time.Now()
+	out := make([]admin.Session, len(list))
+	for i, s := range list {
+		out[i] = admin.Session{ID: s.ID, Client: s.Client, User: s.User, Database: s.Database, State: s.State, Since: s.Since, Node: s.Node, Epoch: s.Epoch,
+			PID: s.PID, Immovable: notMoved}
+		if age, ok := open[s.PID]; ok && s.PID != 0 && s.State != "idle" {
+			out[i].InTransaction = decision.Some(now.Add(-age))
+		}
+	}
+	return out
+}
+
+// openTransactions asks the node that the sessions are pinned to; nil when there is nothing to ask for, or no answer in time.
+func (d *daemon) openTransactions(ctx context.Context, list []proxy.SessionInfo) map[uint32]time.Duration {
+	i := slices.IndexFunc(list, func(s proxy.SessionInfo) bool { return s.State == "active" || s.State == "in_transaction" })
+	if i < 0 {
+		return nil
+	}
+	t, ok := d.probes.target(list[i].Node)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
+	defer cancel()
+	open, err := health.Operator{}.Transactions(ctx, t)
+	if err != nil {
+		d.log.Debug("open transactions not read", "node", list[i].Node, "err", err)
+	}
+	return open
+}
+
+// preflight asks the nodes for what whoever orders a switchover should know.
+func (d *daemon) preflight(ctx context.Context, to string) []admin.Finding {
+	writer, ok := d.loop.View().Status.Writer.Get()
+	if !ok {
+		return nil
+	}
+	from, ok := d.probes.target(writer)
+	target, ok2 := d.probes.target(to)
+	if !ok || !ok2 {
+		return nil
+	}
+	from.Passing, target.Passing = true, true // we are not another pgtether
+	found := health.CheckSwitchover(ctx, from, target, d.holder.Current().Drain.Timeout.Std())
+	out := make([]admin.Finding, len(found))
+	for i, f := range found {
+		out[i] = admin.Finding{Severity: string(f.Severity), What: f.What}
+		if f.Node != "" {
+			out[i].Node = &f.Node
+		}
+		if f.Hint != "" {
+			out[i].Hint = &f.Hint
+		}
+	}
+	return out
+}

@@ -1,0 +1,77 @@
+package decision
+
+import (
+	"fmt"
+	"time"
+)
+
+// PlanStep says what one step of a switchover would do.
+type PlanStep struct {
+	Step Step
+	Does string
+}
+
+// Plan says, step by step, what a switchover would do now. It changes nothing, and does not say whether it would be let happen: Decide does.
+func (e *Engine) Plan(c Switch) []PlanStep {
+	drain := c.Drain
+	if drain == 0 {
+		drain = e.cfg.DrainTimeout
+	}
+	old := e.rec.Writer.Node
+	late := "the switchover is undone, and every session goes on as if nothing had happened"
+	if c.Force {
+		late = "those that are still in a transaction are cut off (08006, or 08007 where a commit is unanswered)"
+	}
+	return []PlanStep{
+		{Checking, fmt.Sprintf("the order is made durable; new logins wait from here on (hold.login, then 57P03); %s and %s are asked once more, and every "+
+			"criterion is judged again", old, c.To)},
+		{Draining, fmt.Sprintf("open transactions have %s to end; a session that is idle, or becomes idle, waits with its backend untouched; after that %s", drain, late)},
+		{Cutting, fmt.Sprintf("every path to %s is closed for good; each session that waited ends with 08006, one after the other", old)},
+		{Reprobing, old + " is asked for its position"},
+		{Fencing, e.fencePlan(old)},
+		{Sampling, fmt.Sprintf("%s must replay the last position of %s within %s; a failure up to here returns to %s, under a fresh epoch", c.To, old, settleWithin, old)},
+		{StepPromoting, fmt.Sprintf("the point of no return: the promotion of %s is made durable, with nothing lost proven, and asked for; at most %s", c.To,
+			e.cfg.PromoteTimeout.Round(time.Second))},
+		{Verifying, fmt.Sprintf("%s shows that its timeline continues that of %s at or after its end, and that it commits", c.To, old)},
+		{Opening, fmt.Sprintf("epoch %d is opened on %s, logins that wait are let go at a growing rate, and %s makes a checkpoint; %s is then to be made a standby of it "+
+			"by hand (pgtether prints how)", e.rec.Epoch+1, c.To, c.To, old)},
+	}
+}
+
+// fencePlan says how the old writer would be fenced.
+func (e *Engine) fencePlan(old string) string {
+	sql := fmt.Sprintf("new transactions on %s are made read-only and its remaining sessions are ended (ALTER SYSTEM SET default_transaction_read_only); it goes on "+
+		"writing its own records, so that it will need pg_rewind", old)
+	if e.cfg.FenceHook {
+		return sql + "; then hooks.fence is run, and its word counts: one that stops the server cleanly spares the rewind"
+	}
+	return sql
+}
+
+// Rejoin says how to make a node a standby of the writer again, one command or remark per line, to be run on that node. $PGDATA is its data directory.
+func Rejoin(node, writer Node, user string, rewind bool) []string {
+	host, port := writer.Address, "5432"
+	for i := len(writer.Address) - 1; i >= 0; i-- {
+		if writer.Address[i] == ':' {
+			host, port = writer.Address[:i], writer.Address[i+1:]
+			break
+		}
+	}
+	conninfo := fmt.Sprintf("host=%s port=%s user=%s application_name=%s", trimBrackets(host), port, user, node.Name)
+	lines := []string{fmt.Sprintf("# on %s, as the account that owns $PGDATA, with the replication password in ~/.pgpass:", node.Name),
+		`pg_ctl -D "$PGDATA" stop -m fast`}
+	if rewind {
+		lines = append(lines, fmt.Sprintf(`pg_rewind --target-pgdata="$PGDATA" --source-server="host=%s port=%s user=postgres dbname=postgres"`, trimBrackets(host), port))
+	}
+	return append(lines,
+		`touch "$PGDATA/standby.signal"`,
+		fmt.Sprintf(`echo "primary_conninfo = '%s'" >> "$PGDATA/postgresql.auto.conf"`, conninfo),
+		`pg_ctl -D "$PGDATA" start`)
+}
+
+func trimBrackets(host string) string {
+	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
+		return host[1 : len(host)-1]
+	}
+	return host
+}

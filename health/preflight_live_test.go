@@ -1,0 +1,49 @@
+package health
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/lab"
+)
+
+func testCheckSwitchover(ctx context.Context, t *testing.T, l *lab.Lab) {
+	a := l.Node(lab.RegionA)
+	writer, to := labTarget(l, lab.RegionA), labTarget(l, lab.RegionB)
+	must(t, l.Node(lab.RegionB).AwaitStreaming(ctx))
+	ask := func() string { return strings.Join(lines(CheckSwitchover(ctx, writer, to, 7*time.Second)), "\n") }
+	for _, not := range []string{"prepared", "logical", "archived", "has been open", "could not be"} {
+		if got := ask(); strings.Contains(got, not) {
+			t.Errorf("of a pair at rest: %s", got)
+		}
+	}
+	conn := connectAs(ctx, t, a.AppDSN(), "batch")
+	_, err := conn.Exec(ctx, "BEGIN; SELECT pg_sleep(5.1)")
+	must(t, err)
+	var pid uint32
+	must(t, conn.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid))
+	got := ask()
+	if !strings.Contains(got, "has been open") {
+		row, err := a.QueryText(ctx, "postgres", "SELECT row_to_json(x)::text FROM (SELECT pid, usename, state, backend_type, xact_start, now(), "+
+			"pg_has_role('pgtether', 'pg_read_all_stats', 'USAGE') FROM pg_stat_activity WHERE application_name = 'batch') x")
+		t.Logf("the superuser sees %s, %v", row, err)
+	}
+	for _, want := range []string{"region-a warning: a transaction has been open for 5s (idle in transaction): process ", `role "keycloak" in database "keycloak" from`, "(batch)",
+		"open transactions would have 7s to end"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	open, err := Operator{}.Transactions(ctx, writer)
+	must(t, err)
+	if age := open[pid]; age < 5*time.Second || age > time.Minute {
+		t.Errorf("process %d has had its transaction for %s: %v", pid, age, open)
+	}
+	dead := writer
+	dead.Address = "127.0.0.1:1"
+	if got := strings.Join(lines(CheckSwitchover(ctx, dead, to, time.Second)), "\n"); !strings.Contains(got, "could not be asked for") {
+		t.Errorf("of a writer that is not there: %s", got)
+	}
+}

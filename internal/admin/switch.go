@@ -1,0 +1,136 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/pgtether/pgtether/decision"
+)
+
+// switchBody is the answer to a switchover that begins.
+type switchBody struct {
+	// ID is the number of the newest event before it: its own events are those after it.
+	ID       uint64       `json:"id"`
+	Message  string       `json:"message"`
+	Decision decisionBody `json:"decision"`
+}
+
+// dryRunBody says what a switchover would do.
+type dryRunBody struct {
+	Decision decisionBody   `json:"decision"`
+	Plan     []planStepBody `json:"plan"`
+	Findings []Finding      `json:"findings"`
+}
+
+type planStepBody struct {
+	Step string `json:"step"`
+	Does string `json:"does"`
+}
+
+// Finding is something about the nodes that does not keep a switchover from happening, and that whoever orders one should know.
+type Finding struct {
+	// Node is null when it is about no single one.
+	Node *string `json:"node"`
+	// Severity is warning or info.
+	Severity string `json:"severity"`
+	What     string `json:"what"`
+	// Hint says what can be done about it; null when nothing need be.
+	Hint *string `json:"hint"`
+}
+
+// preflightTimeout bounds what the nodes are asked for a dry run.
+const preflightTimeout = 5 * time.Second
+
+// change answers POST /admin/switch. What was accepted goes on in the events.
+func (s *Server) change(w http.ResponseWriter, r *http.Request) {
+	c, dry, ok := s.switchOf(w, r)
+	if !ok || !s.nothing(w, r) {
+		return
+	}
+	if dry {
+		s.dryRun(w, r, c)
+		return
+	}
+	before := s.deps.EventsNewest()
+	given, err := s.deps.Command(r.Context(), c)
+	if err != nil {
+		s.unavailable(w, r, err, "GET /events says whether it was carried out all the same")
+		return
+	}
+	if refusal, refused := given.Refusal.Get(); refused {
+		if d, err := s.deps.WhatIf(r.Context(), decision.Question{Event: decision.EventSwitchover, To: c.To}); err == nil {
+			given.Decision = d // what stands against it, rather than what is decided about now
+		}
+		s.refuseCommand(w, r, c, refusal, given.Decision)
+		return
+	}
+	s.deps.Log.Info("admin command", "command", c.Name(), "client", r.RemoteAddr, "outcome", given.Message)
+	reply(w, r, http.StatusAccepted, switchBody{ID: before, Message: given.Message, Decision: s.renderDecision(given.Decision)})
+}
+
+// switchOf reads the order, and answers when it is none.
+func (s *Server) switchOf(w http.ResponseWriter, r *http.Request) (c decision.Switch, dry, ok bool) {
+	const usage = "POST /admin/switch?region=NAME, with force=true, timeout=DURATION and dry_run=true if wanted"
+	bad := func(message string) {
+		refuse(w, r, http.StatusBadRequest, "bad_request", message, usage)
+	}
+	query := r.URL.Query()
+	flag := func(name string) (set, wellFormed bool) {
+		v := query.Get(name)
+		return v == "true", v == "true" || v == "false" || !query.Has(name)
+	}
+	if c.To = query.Get("region"); c.To == "" {
+		bad("the region is missing")
+		return c, false, false
+	}
+	var wellFormed bool
+	if c.Force, wellFormed = flag("force"); !wellFormed {
+		bad("force is neither true nor false")
+		return c, false, false
+	}
+	if dry, wellFormed = flag("dry_run"); !wellFormed {
+		bad("dry_run is neither true nor false")
+		return c, false, false
+	}
+	if query.Has("timeout") {
+		d, err := time.ParseDuration(query.Get("timeout"))
+		if err != nil || d <= 0 {
+			bad("timeout " + shown(query.Get("timeout")) + " is not a duration above 0, such as 5s")
+			return c, false, false
+		}
+		c.Drain = d
+	}
+	return c, dry, true
+}
+
+// dryRun says what would happen, and changes nothing.
+func (s *Server) dryRun(w http.ResponseWriter, r *http.Request, c decision.Switch) {
+	if !s.isNode(c.To) {
+		refuse(w, r, http.StatusBadRequest, string(decision.RefusedUnknownNode), "there is no node "+shown(c.To), "the nodes are in GET /status")
+		return
+	}
+	d, err := s.deps.WhatIf(r.Context(), decision.Question{Event: decision.EventSwitchover, To: c.To})
+	if err != nil {
+		s.unavailable(w, r, err, "try again")
+		return
+	}
+	if s.deps.Status().Writer == decision.Some(c.To) {
+		reply(w, r, http.StatusConflict, refusalBody{Error: errorDetail{Code: string(decision.RefusedBlocked), Message: c.To + " is the writer already"},
+			Decision: s.renderDecision(d)})
+		return
+	}
+	steps, err := s.deps.Plan(r.Context(), c)
+	if err != nil {
+		s.unavailable(w, r, err, "try again")
+		return
+	}
+	body := dryRunBody{Decision: s.renderDecision(d), Plan: []planStepBody{}, Findings: []Finding{}}
+	for _, p := range steps {
+		body.Plan = append(body.Plan, planStepBody{p.Step.String(), p.Does})
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), preflightTimeout)
+	defer cancel()
+	body.Findings = append(body.Findings, s.deps.Preflight(ctx, c.To)...)
+	reply(w, r, http.StatusOK, body)
+}

@@ -1,0 +1,57 @@
+package proxy
+
+import "time"
+
+// SessionInfo describes one pinned session at a moment.
+type SessionInfo struct {
+	ID uint64
+	// Client is the address and port that it comes from.
+	Client, User, Database string
+	// State is active, idle, in_transaction, waiting (stopped by a drain) or opaque.
+	State string
+	// Since is when it was pinned.
+	Since time.Time
+	Node  string
+	Epoch uint64
+	// PID is its backend's process number; 0 when the server gave none.
+	PID uint32
+}
+
+// Sessions lists the pinned sessions, in no order.
+func (s *Server) Sessions() []SessionInfo {
+	pinned := s.roster.sessions()
+	waiting := s.rest.whoWaits()
+	list := make([]SessionInfo, 0, len(pinned))
+	for session, p := range pinned {
+		_, waits := waiting[session]
+		list = append(list, session.info(p, waits))
+	}
+	return list
+}
+
+func (s *session) info(p *pair, waits bool) SessionInfo {
+	s.mu.Lock() // the pair is handed over under it
+	defer s.mu.Unlock()
+	i := SessionInfo{ID: s.id, Client: s.address.String(), User: s.who.user, Database: s.who.database, Since: s.pinned, Node: p.backend.node,
+		Epoch: p.backend.epoch, State: stateOf(p, waits)}
+	if s.running != nil {
+		i.PID = s.running.key.PID
+	}
+	return i
+}
+
+// stateOf says what a session is doing.
+func stateOf(p *pair, waits bool) string {
+	switch t := p.tracker; {
+	case t == nil:
+		return "opaque"
+	case waits:
+		return "waiting"
+	case t.Running():
+		return "active"
+	case t.InTransaction():
+		return "in_transaction"
+	default:
+		return "idle"
+	}
+}
