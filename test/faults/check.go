@@ -19,6 +19,23 @@ func (v Violation) String() string { return v.Name + ": " + v.Evidence }
 // rowBytes is less than the write-ahead log of any row that the load writes: a lower bound of what a lost one weighs.
 const rowBytes = 100
 
+// freshFor is how long before the fault a client's last commit may be. A client that was not writing then shows nothing about the fault.
+const freshFor = 5 * time.Second
+
+// Uncounted says why a run proves nothing, whatever its checks say; empty when it counts.
+func Uncounted(r Run) string {
+	fresh := map[int]bool{}
+	for _, op := range r.Ops {
+		if op.Outcome == Acknowledged && op.Return <= r.Fault && op.Return >= r.Fault-freshFor {
+			fresh[op.Client] = true
+		}
+	}
+	if len(fresh) < r.Clients {
+		return fmt.Sprintf("only %d of %d clients had committed within %s before the fault", len(fresh), r.Clients, freshFor)
+	}
+	return ""
+}
+
 // Check holds a run against every promise. It is a function of its argument.
 func Check(r Run) (found []Violation) {
 	say := func(name, format string, args ...any) {
@@ -80,6 +97,7 @@ func lostRows(r Run) (lost, relaxed int) {
 
 // checkLoss: with synchronous replication nothing acknowledged is missing but what asked for less; otherwise no more than was stated.
 func checkLoss(r Run, say sayer) {
+	checkStatement(r, say)
 	lost, relaxed := lostRows(r)
 	switch {
 	case lost == 0:
@@ -97,13 +115,36 @@ func checkLoss(r Run, say sayer) {
 	}
 }
 
-// checkExclusive: the last byte to the old writer was sent before the first one to the new, and the old one told no client anything after it.
-func checkExclusive(r Run, say sayer) {
-	old, next := r.Bytes[r.Old], r.Bytes[r.New]
-	if r.Old == r.New || !old.Seen || !next.Seen {
+// checkStatement: a change says what it may cost in one of four words, and with a number wherever the word implies one. Whether anything was
+// lost this time does not matter: who reads the statement must be able to rely on it.
+func checkStatement(r Run, say sayer) {
+	if r.Old == r.New {
 		return
 	}
-	if over := overlap(r); over > 0 {
+	switch said := r.Said; said.Lossless {
+	case "proven":
+		if said.LossBytes == nil || *said.LossBytes != 0 {
+			say("C5", "the change was called proven without stating that 0 bytes are lost")
+		}
+	case "relaxed", "bounded":
+		if said.LossBytes == nil {
+			say("C5", "the change was called %s, and no number of bytes was stated", said.Lossless)
+		}
+	case "unknown":
+	default:
+		say("C5", "the writer changed, and its loss was stated as %q", said.Lossless)
+	}
+}
+
+// checkExclusive: the last byte to the old writer was sent before the first one to the new, and the old one told no client anything after it.
+// What the clients say is judged even where the byte logs have seen nothing.
+func checkExclusive(r Run, say sayer) {
+	old, next := r.Bytes[r.Old], r.Bytes[r.New]
+	if r.Old == r.New {
+		return
+	}
+	checkHeard(r, say)
+	if over := overlap(r); old.Seen && next.Seen && over > 0 {
 		say("C7", "%s still got bytes %s after %s had got its first", r.Old, over, r.New)
 	}
 	first := FirstAck(r)
@@ -111,6 +152,20 @@ func checkExclusive(r Run, say sayer) {
 		if op.Outcome == Acknowledged && op.Node == r.Old && first > 0 && op.Return > first {
 			say("C7", "%s acknowledged row %d of client %d %s after %s had acknowledged its first", r.Old, op.Seq, op.Client, op.Return-first, r.New)
 			return
+		}
+	}
+}
+
+// checkHeard: no byte of the old writer reaches a client once the new epoch is open, or, where nobody says when that was, once the new writer
+// got its first byte. The cut was over before either.
+func checkHeard(r Run, say sayer) {
+	since := r.Said.Opened
+	if since == 0 && r.Bytes[r.New].Seen {
+		since = r.Bytes[r.New].FirstTo
+	}
+	for _, h := range r.Heard {
+		if since > 0 && h.Node == r.Old && h.Last > since {
+			say("C7", "client %d heard %s %s after %s was open", h.Client, r.Old, h.Last-since, r.New)
 		}
 	}
 }
@@ -127,6 +182,9 @@ func checkExplained(r Run, say sayer) {
 	}
 	for _, what := range r.Said.Unexplained {
 		say("C8", "%s is not explained", what)
+	}
+	if r.Old != r.New && r.Said.Opened == 0 {
+		say("C8", "%s became the writer, and no event opened its epoch", r.New)
 	}
 	if r.Said.Kind == "failover" && len(r.Said.Requested) == 0 {
 		say("C8", "a failover was made that no event had requested")
@@ -146,15 +204,24 @@ func checkAlive(r Run, say sayer) {
 	case first-r.Fault > r.Limit:
 		say("C9", "the first write after the fault was acknowledged %s after it, more than %s", first-r.Fault, r.Limit)
 	}
+	since := r.Healed
+	if r.Old != r.New {
+		since = r.Said.Opened
+	}
+	if n := committed(r.Ops, r.New, since); n < r.Clients {
+		say("C9", "only %d of %d clients commit on %s what they began after %s", n, r.Clients, r.New, since)
+	}
+}
+
+// committed counts the clients that were acknowledged a write on a server which they began after an instant.
+func committed(ops []Op, node string, since time.Duration) int {
 	again := map[int]bool{}
-	for _, op := range r.Ops {
-		if op.Outcome == Acknowledged && op.Invoke > r.Fault {
+	for _, op := range ops {
+		if op.Outcome == Acknowledged && op.Node == node && op.Invoke > since {
 			again[op.Client] = true
 		}
 	}
-	if len(again) < r.Clients {
-		say("C9", "only %d of %d clients commit again", len(again), r.Clients)
-	}
+	return len(again)
 }
 
 // FirstAck is when the first write that was begun after the fault, on the server that is the writer in the end, was acknowledged; 0 for never.

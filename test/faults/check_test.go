@@ -25,11 +25,77 @@ func clean() Run {
 			{Key: Key{1, 3}, Invoke: 5 * sec, Return: 6 * sec, Outcome: InDoubt, Node: "a"},
 			ack(0, 3, "b", 9*sec), ack(1, 4, "b", 9*sec+sec/2),
 		},
-		Old: "a", New: "b", Promoted: true, Clients: 2, Fault: 5 * sec, Limit: 10 * sec,
+		Old: "a", New: "b", Promoted: true, Clients: 2, Fault: 5 * sec, Healed: 6 * sec, Limit: 10 * sec,
 		Rows:    map[Key]int{{0, 1}: 1, {1, 1}: 1, {1, 3}: 1, {0, 3}: 1, {1, 4}: 1},
 		OldRows: map[Key]int{{0, 1}: 1, {1, 1}: 1, {0, 2}: 1},
 		Bytes:   map[string]Bytes{"a": {FirstTo: 0, LastTo: 5 * sec, Seen: true}, "b": {FirstTo: 8 * sec, LastTo: 10 * sec, Seen: true}},
-		Said:    Said{Requested: map[uint64]int{2: 1}, Kind: "failover", Lossless: "bounded", LossBytes: &bound, To: "b"},
+		Heard:   []Heard{{0, "a", 4*sec + sec/2}, {1, "a", 6 * sec}, {0, "b", 10 * sec}, {1, "b", 10 * sec}},
+		Said:    Said{Opened: 8 * sec, Requested: map[uint64]int{2: 1}, Kind: "failover", Lossless: "bounded", LossBytes: &bound, To: "b"},
+	}
+}
+
+// keepAll has the row that clean loses arrive.
+func keepAll(r *Run) { r.Rows[Key{0, 2}] = 1 }
+
+func TestARunCountsOnlyWhenEveryClientHadJustCommitted(t *testing.T) {
+	if why := Uncounted(clean()); why != "" {
+		t.Errorf("not counted: %s", why)
+	}
+	for name, spoil := range map[string]func(*Run){
+		"a client's last commit is older":        func(r *Run) { r.Fault = 7 * sec },
+		"a client's commit came after the fault": func(r *Run) { r.Ops[1].Return = 5*sec + 1 },
+		"a client's write failed":                func(r *Run) { r.Ops[1].Outcome = Failed },
+		"a client never wrote":                   func(r *Run) { r.Clients = 3 },
+	} {
+		r := clean()
+		spoil(&r)
+		if Uncounted(r) == "" {
+			t.Errorf("counted although %s", name)
+		}
+	}
+}
+
+func TestWithoutAChangeEveryClientCommitsAfterTheFaultIsHealed(t *testing.T) {
+	r := clean()
+	r.New, r.Promoted, r.Said, r.OldRows = r.Old, false, Said{}, nil
+	keepAll(&r)
+	r.Ops[5].Node, r.Ops[6].Node = "a", "a"
+	if found := Check(r); len(found) > 0 {
+		t.Errorf("blamed for %v", found)
+	}
+	r.Healed = 9*sec + 1
+	if found := Check(r); !named(found, "C9") {
+		t.Errorf("found %v, want C9: client 0 began nothing after the fault was healed", found)
+	}
+}
+
+func TestAnEarHearsServersAndNotPgtether(t *testing.T) {
+	message := func(kind byte, body string) []byte {
+		return append([]byte{kind, 0, 0, 0, byte(4 + len(body))}, body...)
+	}
+	farewell := message('E', "SFATAL\x00C08006\x00Mthe writer was lost\x00\x00")
+	for name, c := range map[string]struct {
+		bytes []byte
+		want  time.Duration
+	}{
+		"an answer":                         {message('C', "INSERT 0 1\x00"), 9 * sec},
+		"a message without a body":          {message('2', ""), 9 * sec},
+		"a server's error":                  {message('E', "SFATAL\x00C57P01\x00Mend\x00Fpostgres.c\x00L1\x00Rx\x00\x00"), 9 * sec},
+		"pgtether's farewell":               {farewell, sec},
+		"an answer, then the farewell":      {append(message('C', "INSERT 0 1\x00"), farewell...), 9 * sec},
+		"the farewell, then another answer": {append(slices.Clone(farewell), message('Z', "I")...), 9 * sec},
+		"a long row":                        {append([]byte{'D', 0, 0, 0x40, 4}, make([]byte, 0x4000)...), 9 * sec},
+	} {
+		for _, size := range []int{1, 3, len(c.bytes)} {
+			e := &ear{}
+			e.listen(message('R', "\x00\x00\x00\x00"), sec)
+			for chunk := range slices.Chunk(c.bytes, size) {
+				e.listen(chunk, 9*sec)
+			}
+			if e.lastHeard() != c.want || len(e.message) != 0 {
+				t.Errorf("%s in reads of %d: last heard at %s, want %s; %d bytes left over", name, size, e.lastHeard(), c.want, len(e.message))
+			}
+		}
 	}
 }
 
@@ -55,6 +121,23 @@ func TestEveryBrokenPromiseIsNamed(t *testing.T) {
 		"something is lost and the change was called proven":          {"C5", func(r *Run) { r.Said.Lossless = "proven" }},
 		"something is lost that had not asked for less":               {"C5", func(r *Run) { r.Said.Lossless = "relaxed" }},
 		"something is lost and nothing was said":                      {"C5", func(r *Run) { r.Said.Lossless, r.Said.LossBytes = "", nil }},
+		"nothing that is lost was proven without a number":            {"C5", func(r *Run) { keepAll(r); r.Said.Lossless, r.Said.LossBytes = "proven", nil }},
+		"proven with something that may be lost":                      {"C5", func(r *Run) { keepAll(r); r.Said.Lossless = "proven" }},
+		"bounded by no number":                                        {"C5", func(r *Run) { r.Said.LossBytes = nil }},
+		"bounded by no number though nothing is lost":                 {"C5", func(r *Run) { keepAll(r); r.Said.LossBytes = nil }},
+		"relaxed without a number though nothing is lost":             {"C5", func(r *Run) { keepAll(r); r.Said.Lossless, r.Said.LossBytes = "relaxed", nil }},
+		"a word that nobody knows though nothing is lost":             {"C5", func(r *Run) { keepAll(r); r.Said.Lossless = "hopefully" }},
+		"a client heard the old writer after the new one was open":    {"C7", func(r *Run) { r.Heard[1].Last = 8*sec + 1 }},
+		"the old writer acknowledged after the new one, and the byte logs saw nothing": {"C7", func(r *Run) {
+			r.Bytes = nil
+			r.Ops = append(r.Ops, Op{Key: Key{1, 5}, Invoke: 9 * sec, Return: 11 * sec, Outcome: Acknowledged, Node: "a"})
+			r.Rows[Key{1, 5}] = 1
+		}},
+		"the new epoch is opened by no event":                {"C8", func(r *Run) { r.Said.Opened = 0 }},
+		"one client commits again only what it began before": {"C9", func(r *Run) { r.Ops[6].Invoke = 8*sec - 1 }},
+		"one client commits again only on the old writer": {"C9", func(r *Run) {
+			r.Ops[6].Node, r.Ops[6].Invoke, r.Ops[6].Return = "a", 8*sec+1, 8*sec+2
+		}},
 		"bytes went to both": {"C7", func(r *Run) {
 			r.Bytes["a"] = Bytes{LastTo: 8*sec + 1, Seen: true}
 		}},
@@ -96,7 +179,7 @@ func TestARelaxedRowMayBeLostWhereTheChangeWasCalledSo(t *testing.T) {
 func TestWhatAServerLosesInItsOwnCrashIsItsOwn(t *testing.T) {
 	r := clean()
 	r.New, r.Promoted, r.Said, r.OldRows = r.Old, false, Said{}, nil
-	r.Ops[2].Relaxed = true
+	r.Ops[2].Relaxed, r.Ops[5].Node, r.Ops[6].Node = true, "a", "a"
 	if found := Check(r); len(found) > 0 {
 		t.Errorf("blamed for %v", found)
 	}

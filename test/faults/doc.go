@@ -5,6 +5,15 @@
 // The checker (check.go) is a function of the recorded run and knows nothing of pgtether's inside. It is checked itself, against stand-ins
 // that are known to be bad.
 //
+// A run counts only when every client had committed within the 5 s before the fault; one that does not is named, left out of the figures, and
+// ends the command with exit code 1. Afterwards every client must commit, on the writer in force, what it began after the new epoch was open or,
+// where nothing was promoted, after the fault was healed.
+//
+// That no byte of the old writer reaches a client after the cut is judged by when each client read its last one. The end of the cut has no event,
+// and a client may read late what was sent in time, so the line is drawn where the new epoch is opened: a byte that passes between the cut and
+// the opening is not found. The byte log of what the old writer sends is no evidence here: a server that thaws sends its last answers to a
+// connection that has long been closed.
+//
 //	faults -seed 7 -n 50 [-sync]     random schedules; ends with exit code 1 when a promise was broken
 //	faults -gray -n 20               faults that must not lead to a promotion, each n times
 //	faults -rto -n 20 [-sync]        kill -9 under load: how long until the first acknowledged write on the new writer

@@ -107,12 +107,13 @@ func playGray(ctx context.Context, binary string, i int) (_ Run, err error) {
 	if end != nil {
 		err = end()
 	}
+	r.Healed = w.clock()
 	pause(ctx, settle)
 	if _, waitErr := w.proxy.Await(ctx, "the writer is open again", func(s rig.Status) bool { return s.Writes == "open" }); waitErr != nil {
 		err = errors.Join(err, waitErr)
 	}
-	pause(ctx, settle)
-	r.Ops, r.Hung = load.end()
+	load.settle(ctx, r.New, r.Healed)
+	r.Ops, r.Heard, r.Hung = load.end()
 	if err != nil {
 		return Run{}, fmt.Errorf("end %s: %w", g.name, err)
 	}

@@ -14,9 +14,12 @@ const (
 	// clients write at the same time.
 	clients = 6
 	// warmUp is how long they write before the fault: the write rate is known then, and the standby has confirmed a position.
-	warmUp = 3 * time.Second
+	// Every client must have committed within freshFor before the fault.
+	warmUp = freshFor
 	// settle is how long they write after the new writer is open.
 	settle = 2 * time.Second
+	// againLimit is how long after that every client is given to commit again.
+	againLimit = 10 * time.Second
 	// firstAckLimit is how long after the fault the first write may be acknowledged, restarts of pgtether included.
 	firstAckLimit = stableFor + 15*time.Second
 )
@@ -35,14 +38,15 @@ func play(ctx context.Context, binary string, s Schedule, synchronous bool) (_ R
 		load.end()
 		return Run{}, err
 	}
+	r.Healed = w.clock()
 	status, err := w.proxy.Await(ctx, "a writer is open", func(s rig.Status) bool { return s.Writes == "open" })
 	if err != nil {
 		load.end()
 		return Run{}, err
 	}
-	pause(ctx, settle)
-	r.Ops, r.Hung = load.end()
 	r.New = *status.Writer
+	load.settle(ctx, r.New, w.clock())
+	r.Ops, r.Heard, r.Hung = load.end()
 	return w.collect(ctx, r)
 }
 

@@ -45,6 +45,14 @@ type Bytes struct {
 	Seen            bool
 }
 
+// Heard is what one session's client got from the server that it had logged in to.
+type Heard struct {
+	Client int
+	Node   string
+	// Last is when the client read the last byte that was not pgtether's own farewell.
+	Last time.Duration
+}
+
 // Said is what pgtether says about the run.
 type Said struct {
 	// Requested counts the events promotion_requested by epoch.
@@ -55,6 +63,8 @@ type Said struct {
 	LossBytes   *uint64
 	Kind        string
 	To          string
+	// Opened is when the epoch of the writer in the end was opened first; 0 when no event says so.
+	Opened time.Duration
 	// Detail holds what the last events rested on, newest last: where nothing was promoted they say why.
 	Detail []string
 }
@@ -73,13 +83,15 @@ type Run struct {
 	// OldRows are those of the old writer, when it could be read afterwards; nil when not.
 	OldRows map[Key]int
 	Bytes   map[string]Bytes
-	Said    Said
-	// Fault is when the fault was done, Opened when the first write was acknowledged after it. Limit is how long that may take.
-	Fault, Limit time.Duration
+	// Heard has one entry for each session.
+	Heard []Heard
+	Said  Said
+	// Fault is when the fault was done, Healed when it was over. Limit is how long after it the first write may be acknowledged.
+	Fault, Healed, Limit time.Duration
 	// LoginLimit is how long a login may be left without an answer; Hung counts those that were left longer.
 	LoginLimit time.Duration
 	Hung       int
-	// Clients is how many wrote; all of them must commit again.
+	// Clients is how many wrote; all of them must have committed within freshFor before the fault, and commit again.
 	Clients int
 	Steps   map[string]time.Duration
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -24,9 +25,10 @@ type crowd struct {
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu   sync.Mutex
-	ops  []Op
-	hung int
+	mu    sync.Mutex
+	ops   []Op
+	heard []Heard
+	hung  int
 }
 
 func startCrowd(ctx context.Context, dsn string, clients int, clock func() time.Duration, nodeOf func(string) string) *crowd {
@@ -38,17 +40,31 @@ func startCrowd(ctx context.Context, dsn string, clients int, clock func() time.
 	return c
 }
 
-// end stops the clients and returns what they did.
-func (c *crowd) end() ([]Op, int) {
+// end stops the clients and returns what they did and heard.
+func (c *crowd) end() (ops []Op, heard []Heard, hung int) {
 	c.stop()
 	c.wg.Wait()
-	return c.ops, c.hung
+	return c.ops, c.heard, c.hung
+}
+
+// settle lets the clients write for a while, and longer when one of them has not yet committed on a server what it began after an instant.
+func (c *crowd) settle(ctx context.Context, node string, since time.Duration) {
+	pause(ctx, settle)
+	for began := time.Now(); ctx.Err() == nil && time.Since(began) < againLimit; pause(ctx, 50*time.Millisecond) {
+		c.mu.Lock()
+		n := committed(c.ops, node, since)
+		c.mu.Unlock()
+		if n >= clients {
+			return
+		}
+	}
 }
 
 // session is one connection and where it leads.
 type session struct {
 	*pgx.Conn
 	node string
+	ear  *ear
 	// warned is set when the server committed without waiting for its standby and said so.
 	warned bool
 }
@@ -69,7 +85,7 @@ func (c *crowd) write(ctx context.Context, id int) {
 		op.Outcome = outcome(err, s.warned)
 		if err != nil {
 			op.Err = err.Error()
-			_ = s.Close(context.Background())
+			c.leave(s, id)
 			s = nil
 		}
 		c.mu.Lock()
@@ -79,8 +95,16 @@ func (c *crowd) write(ctx context.Context, id int) {
 		pause(ctx, 3*time.Millisecond)
 	}
 	if s != nil {
-		_ = s.Close(context.Background())
+		c.leave(s, id)
 	}
+}
+
+// leave ends a session and notes what its client had heard by then.
+func (c *crowd) leave(s *session, id int) {
+	_ = s.Close(context.Background())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = append(c.heard, Heard{Client: id, Node: s.node, Last: s.ear.lastHeard()})
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -98,6 +122,14 @@ func (c *crowd) login(ctx context.Context) *session {
 	config, err := pgx.ParseConfig(c.dsn)
 	if err != nil {
 		return nil
+	}
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		s.ear = &ear{Conn: conn, clock: c.clock}
+		return s.ear, nil
 	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { s.warned = s.warned || n.Severity == "WARNING" }
 	if s.Conn, err = pgx.ConnectConfig(limited, config); err != nil {

@@ -162,9 +162,12 @@ func (w *world) said(ctx context.Context) (s Said, steps map[string]time.Duratio
 		return s, nil, err
 	}
 	s.Requested = map[uint64]int{}
+	epoch := uint64(0) // the greatest that was opened
 	for _, e := range events {
 		s.Detail = append(s.Detail, fmt.Sprintf("%s: %s %s", e.Kind, e.Message, e.Operands["detail"]))
 		switch {
+		case e.Kind == "opened" && e.Epoch != nil && *e.Epoch > epoch:
+			epoch, s.Opened = *e.Epoch, e.At.Sub(w.began)
 		case e.Kind == "promotion_requested" && e.Epoch != nil:
 			s.Requested[*e.Epoch]++
 		case e.Kind == "transition" && (e.Message == "" || len(e.Operands) == 0):

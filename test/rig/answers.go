@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Criterion is one entry of GET /decision.
@@ -44,6 +45,7 @@ func (d Decision) Criterion(name string) Criterion {
 // Event is one entry of GET /events.
 type Event struct {
 	Seq       uint64                     `json:"seq"`
+	At        time.Time                  `json:"at"`
 	Epoch     *uint64                    `json:"epoch"`
 	StateFrom string                     `json:"state_from"`
 	StateTo   string                     `json:"state_to"`
