@@ -60,7 +60,7 @@ func (s situation) Meaning() string {
 	case sitNoWriter:
 		return "there has been no epoch, and no node qualifies yet"
 	case sitConflict:
-		return "what the nodes say contradicts itself: two primaries and no epoch, two systems, two promotions; nobody becomes the writer"
+		return "what the nodes say contradicts itself: two primaries and no epoch opened since the start, two systems, two promotions; nobody becomes the writer"
 	case sitAdopt:
 		return "exactly one consistent primary is there; the next epoch names it as soon as that is on disk"
 	case sitWell:

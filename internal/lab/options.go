@@ -56,6 +56,8 @@ type Options struct {
 	RelayReplication bool
 	// Archive lets every node archive to, and restore from, a directory of the lab.
 	Archive bool
+	// SteppedClocks lets Node.StepClock set a server's wall clock; it needs libfaketime.
+	SteppedClocks bool
 	// TLS on the nodes; sslmode of the application stays a matter of the DSN.
 	TLS TLSMode
 

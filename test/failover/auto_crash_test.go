@@ -28,80 +28,88 @@ func (w *world) atPromotion(do func(relay *lab.Relay)) {
 
 func TestAPgtetherKilledWhileItPromotesCompletesItAfterItsRestart(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
-	killed := make(chan struct{})
-	w.atPromotion(func(*lab.Relay) { w.proxy.Kill(); close(killed) })
-	w.startOpen()
-	load := w.load()
-	time.Sleep(4 * time.Second)
-	w.must(w.a.Kill9())
-	<-killed
-	w.start()
-	w.await("the promotion is completed", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" && *s.Epoch == 2 })
-	w.promotedOnce(lab.RegionB)
-	load.awaitAck(w, time.Now())
-	load.halt()
+	bothWays(t, "killed at pg_promote", lab.Options{}, func(t *testing.T, opts lab.Options) {
+		w := newAuto(t, opts)
+		killed := make(chan struct{})
+		w.atPromotion(func(*lab.Relay) { w.proxy.Kill(); close(killed) })
+		w.startOpen()
+		load := w.load()
+		time.Sleep(4 * time.Second)
+		w.must(w.a.Kill9())
+		<-killed
+		w.start()
+		w.await("the promotion is completed", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" && *s.Epoch == 2 })
+		w.promotedOnce(lab.RegionB)
+		load.awaitAck(w, time.Now())
+		load.halt()
+	})
 }
 
 func TestAPgtetherKilledAtTheFenceStaysSafeAndPromotesOnce(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
-	mark := filepath.Join(t.TempDir(), "killed")
-	w.extra += "[hooks]\nfence = \"[ -e " + mark + " ] || { touch " + mark + "; kill -9 $PPID; sleep 1; }\"\n"
-	w.startOpen()
-	load := w.load()
-	time.Sleep(4 * time.Second)
-	w.must(w.a.Kill9())
-	for {
-		if _, err := os.Stat(mark); err == nil {
-			break
+	bothWays(t, "killed at the fence", lab.Options{}, func(t *testing.T, opts lab.Options) {
+		w := newAuto(t, opts)
+		mark := filepath.Join(t.TempDir(), "killed")
+		w.extra += "[hooks]\nfence = \"[ -e " + mark + " ] || { touch " + mark + "; kill -9 $PPID; sleep 1; }\"\n"
+		w.startOpen()
+		load := w.load()
+		time.Sleep(4 * time.Second)
+		w.must(w.a.Kill9())
+		for {
+			if _, err := os.Stat(mark); err == nil {
+				break
+			}
+			if w.ctx.Err() != nil {
+				t.Fatal("the fence was never run")
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
-		if w.ctx.Err() != nil {
-			t.Fatal("the fence was never run")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	w.proxy.Kill() // it is dead already; this waits for it
-	w.start()
-	w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" && *s.Epoch == 2 })
-	w.promotedOnce(lab.RegionB)
-	load.awaitAck(w, time.Now())
-	load.halt()
+		w.proxy.Kill() // it is dead already; this waits for it
+		w.start()
+		w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" && *s.Epoch == 2 })
+		w.promotedOnce(lab.RegionB)
+		load.awaitAck(w, time.Now())
+		load.halt()
+	})
 }
 
 func TestAnAnswerOfPgPromoteThatIsLostIsNoSecondPromotion(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
-	w.atPromotion(func(r *lab.Relay) {
-		r.Blackhole(lab.FromTarget)
-		time.AfterFunc(1500*time.Millisecond, func() { _ = r.Heal() })
+	bothWays(t, "F32 the answer is lost", lab.Options{}, func(t *testing.T, opts lab.Options) {
+		w := newAuto(t, opts)
+		w.atPromotion(func(r *lab.Relay) {
+			r.Blackhole(lab.FromTarget)
+			time.AfterFunc(1500*time.Millisecond, func() { _ = r.Heal() })
+		})
+		w.startOpen()
+		load := w.load()
+		time.Sleep(4 * time.Second)
+		w.must(w.a.Kill9())
+		w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" })
+		w.promotedOnce(lab.RegionB)
+		load.halt()
 	})
-	w.startOpen()
-	load := w.load()
-	time.Sleep(4 * time.Second)
-	w.must(w.a.Kill9())
-	w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" })
-	w.promotedOnce(lab.RegionB)
-	load.halt()
 }
 
 func TestAPromotionThatTakesEffectLateIsWaitedForAndTheOldWriterIsNotOpened(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
-	frozen := make(chan error, 1)
-	w.atPromotion(func(*lab.Relay) { frozen <- w.b.FreezePostmaster() })
-	w.startOpen()
-	load := w.load()
-	time.Sleep(4 * time.Second)
-	w.must(w.a.Kill9())
-	w.must(<-frozen)
-	w.await("the promotion is asked for", func(s rig.Status) bool { return s.Step == "promoting" })
-	w.must(w.a.Start(w.ctx))
-	w.stays("nobody is opened meanwhile", 3*time.Second, func(s rig.Status) bool { return s.State == "PROMOTING" && s.Writer == nil })
-	w.must(w.b.Thaw())
-	w.await("the promotion takes effect", func(s rig.Status) bool { return s.Writer != nil && *s.Writer == lab.RegionB })
-	w.promotedOnce(lab.RegionB)
-	load.halt()
+	bothWays(t, "F32 the promotion is late", lab.Options{}, func(t *testing.T, opts lab.Options) {
+		w := newAuto(t, opts)
+		frozen := make(chan error, 1)
+		w.atPromotion(func(*lab.Relay) { frozen <- w.b.FreezePostmaster() })
+		w.startOpen()
+		load := w.load()
+		time.Sleep(4 * time.Second)
+		w.must(w.a.Kill9())
+		w.must(<-frozen)
+		w.await("the promotion is asked for", func(s rig.Status) bool { return s.Step == "promoting" })
+		w.must(w.a.Start(w.ctx))
+		w.stays("nobody is opened meanwhile", 3*time.Second, func(s rig.Status) bool { return s.State == "PROMOTING" && s.Writer == nil })
+		w.must(w.b.Thaw())
+		w.await("the promotion takes effect", func(s rig.Status) bool { return s.Writer != nil && *s.Writer == lab.RegionB })
+		w.promotedOnce(lab.RegionB)
+		load.halt()
+	})
 }
 
 func TestATargetThatDiesHaltsUntilItVerifies(t *testing.T) {

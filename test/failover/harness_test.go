@@ -51,6 +51,8 @@ type world struct {
 	nodes []rig.Node
 	extra string
 	mode  string
+	// config is the text of the configuration file before a test edited it.
+	config string
 	// listen is where the proxy was first found.
 	listen string
 }

@@ -1,0 +1,50 @@
+package failover
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/lab"
+	"github.com/pgtether/pgtether/test/rig"
+)
+
+// TestASteppedClockOfAServerPromotesNobodyAndHindersNoFailover steps the wall clock of one server or the other by an hour, both ways: F38.
+func TestASteppedClockOfAServerPromotesNobodyAndHindersNoFailover(t *testing.T) {
+	t.Parallel()
+	bothWays(t, "F38", lab.Options{SteppedClocks: true}, func(t *testing.T, opts lab.Options) {
+		w := newAuto(t, opts)
+		w.startOpen()
+		load := w.load()
+		time.Sleep(3 * time.Second) // the write rate is known
+		for _, n := range []*lab.Node{w.a, w.b} {
+			for _, step := range []time.Duration{time.Hour, -time.Hour} {
+				w.must(n.StepClock(step))
+				if is := w.clockOf(n); is < step-time.Minute || is > step+time.Minute {
+					t.Fatalf("the clock of %s is off by %s, want %s", n.Name(), is, step)
+				}
+				w.stays("the writer is served and the standby ready", 1500*time.Millisecond, func(s rig.Status) bool {
+					return onEpochOne(s) && s.Writes == "open" && s.State == "STANDBY_READY"
+				})
+			}
+		}
+		w.notPromoted()
+		load.awaitAck(w, time.Now())
+		killed := time.Now()
+		w.must(w.a.Kill9()) // both clocks are an hour behind
+		w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" && *s.Writer == lab.RegionB })
+		w.promotedOnce(lab.RegionB)
+		load.awaitAck(w, killed.Add(500*time.Millisecond))
+		load.halt()
+	})
+}
+
+// clockOf is how far a server's wall clock is ahead of the machine's.
+func (w *world) clockOf(n *lab.Node) time.Duration {
+	w.Helper()
+	text, err := n.QueryText(w.ctx, "postgres", "SELECT extract(epoch FROM clock_timestamp())::bigint")
+	w.must(err)
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	w.must(err)
+	return time.Until(time.Unix(seconds, 0))
+}
