@@ -25,6 +25,7 @@ func TestAStopEndsEachSessionAtItsIdleBoundary(t *testing.T) {
 	h.open(pg.route(1))
 	idle, busy := h.login(), h.login()
 	busy.query("begin")
+	eventually(t, "both are sessions", func() bool { return h.Stats().Open == 2 }) // a client is told a moment before
 	result := h.shutdown(context.Background())
 	same(t, "idle", idle.messages(), []string{fatal(pgwire.Drained)})
 	if _, err := net.Dial("tcp", h.addr); err == nil {

@@ -159,7 +159,7 @@ func TestPassthroughIsProvenBeforeTheFirstByte(t *testing.T) {
 	var verdict atomic.Bool
 	var asked atomic.Int32
 	cfg := passthroughConfig()
-	cfg.Hold.Login = 300 * time.Millisecond
+	cfg.Hold.Login = 2 * time.Second // of which each attempt takes its part, on a busy machine a large one
 	h := startServer(t, cfg, Deps{WriterAlive: func(_ context.Context, epoch uint64) bool { asked.Add(1); return verdict.Load() && epoch == 1 }})
 	h.open(pg.route(1))
 	c := h.dial()
