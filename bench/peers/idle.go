@@ -35,12 +35,12 @@ func measureIdle(ctx context.Context, st *stage, p *peer, _ int) (_ Result, err 
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := openIdle(ctx, fresh.address, st.set.idle)
+	sessions, err := openIdle(ctx, fresh.address, min(st.set.idle, mostIdle(p.kind)))
 	defer closeAll(sessions)
 	if err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, 2*time.Second); err != nil { // what a login needed is given back meanwhile, if ever
+	if err := pause(ctx, st.set.each); err != nil { // what a login needed is given back meanwhile, if ever
 		return nil, err
 	}
 	after, err := residentKiB(fresh.pid)
@@ -48,6 +48,15 @@ func measureIdle(ctx context.Context, st *stage, p *peer, _ int) (_ Result, err 
 		return nil, err
 	}
 	return Result{kibEach: (after - before) / float64(len(sessions))}, nil
+}
+
+// mostIdle is how many sessions a peer can hold with the descriptors that there are: two for a session, but six for io.Copy, which splices
+// through a pipe of its own in each direction.
+func mostIdle(kind string) int {
+	if kind == kindIOCopy {
+		return descriptors() / 6
+	}
+	return descriptors() / 2
 }
 
 // awaitIdle returns when a login works.

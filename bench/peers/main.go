@@ -10,15 +10,7 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 1 {
-		if role, ok := roles[os.Args[1]]; ok {
-			if err := role(os.Args[2:]); err != nil {
-				fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
-				os.Exit(1)
-			}
-			return
-		}
-	}
+	playRole()
 	s, err := parseSettings(os.Args[0], os.Args[1:])
 	if err != nil {
 		os.Exit(2)
@@ -30,6 +22,18 @@ func main() {
 		stop()
 		os.Exit(1)
 	}
+}
+
+// playRole ends the process when it was started in a role.
+func playRole() {
+	if len(os.Args) < 2 || roles[os.Args[1]] == nil {
+		return
+	}
+	if err := roles[os.Args[1]](os.Args[2:]); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // errFailures: the report is whole, but some measurements in it have failed.
@@ -84,4 +88,13 @@ func raiseDescriptorLimit() error {
 		return fmt.Errorf("raise limit of descriptors: %w", err)
 	}
 	return nil
+}
+
+// descriptors are how many a process may have, but for some that it needs for itself.
+func descriptors() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 1000 // it was read and raised before; whatever this is, it allows that
+	}
+	return int(min(limit.Cur, 1<<20)) - 300
 }

@@ -98,6 +98,7 @@ func startPgtether(ctx context.Context, st *stage, name, server string) (*peer, 
 }
 
 // startHAProxy starts HAProxy in TCP mode with as many threads as it chooses itself. It cannot answer an SSLRequest: TLS has a door of its own.
+// It refuses to start with more connections than there are descriptors for.
 func startHAProxy(_ context.Context, st *stage, name, server string) (*peer, error) {
 	p := &peer{tlsFirst: true}
 	if err := loopback(&p.address, &p.tls); err != nil {
@@ -119,20 +120,11 @@ listen clear
 listen tls
     bind %s ssl crt %s
     server postgres %s
-`, haproxySessions(), p.address, server, p.tls, st.pem, server))
+`, min(descriptors()/2, 10_000), p.address, server, p.tls, st.pem, server))
 	if err != nil {
 		return nil, err
 	}
 	return p, st.spawn(p, name, st.set.haproxy, "-db", "-f", config)
-}
-
-// haproxySessions: a session takes two descriptors, and HAProxy refuses to start with more than there can be.
-func haproxySessions() int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 2000
-	}
-	return min(10_000, int(min(limit.Cur, 1<<20)-300)/2)
 }
 
 // startPgBouncer starts PgBouncer with session pooling, its passwords in a file, and its defaults in all else that concerns speed.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"maps"
@@ -161,7 +162,7 @@ func (r *Report) cases() (all []caseOf) {
 		}
 	}
 	for i := range all {
-		slices.SortStableFunc(all[i].peers, func(a, b string) int { return rank(a) - rank(b) })
+		slices.SortStableFunc(all[i].peers, func(a, b string) int { return cmp.Or(rank(a)-rank(b), cmp.Compare(a, b)) })
 	}
 	return all
 }
