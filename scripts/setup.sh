@@ -13,8 +13,8 @@
 #   drivers   Python with venv, libpq's headers and a C compiler, for psycopg2
 #   docker    buildah and mmdebstrap, to build images without a daemon and without an image registry
 #
-# Debian's packages would create and start a database cluster, and start etcd, Patroni, repmgrd, HAProxy and PgBouncer, now and at every boot; that is
-# suppressed, so that no process is left behind. Nothing that runs is stopped or restarted.
+# Debian's packages would create and start a database cluster, and start etcd, Patroni, repmgrd, HAProxy and PgBouncer, now and at every
+# boot; that is suppressed, so that no process is left behind. Nothing that runs is stopped or restarted.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -46,6 +47,9 @@ func run(ctx context.Context, s settings) error {
 	}
 	r := &Report{}
 	err := measure(ctx, s, r)
+	if err != nil {
+		r.Head = append(r.Head, [2]string{"broken off", strings.ReplaceAll(err.Error(), "\n", " | ")})
+	}
 	if len(r.Samples) > 0 {
 		err = errors.Join(err, r.write(s.out, s.label))
 	}

@@ -38,6 +38,7 @@ func tiny(t *testing.T, args ...string) settings {
 }
 
 func TestEveryPeerIsMeasured(t *testing.T) {
+	t.Parallel()
 	s := tiny(t, "-workloads", "select,tls,copyout,copyin,login,idle")
 	if err := run(t.Context(), s); err != nil {
 		t.Fatal(err)
@@ -87,6 +88,7 @@ func expected(workload, peer, key string) bool {
 }
 
 func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	s := tiny(t, "-workloads", "select", "-seconds", "60")
 	st, err := setStage(t.Context(), s)
 	if err != nil {

@@ -112,7 +112,7 @@ func (p panel) bars(b *strings.Builder, x int, cost series, peers []string) {
 		left, y := x+i*barWidth, p.height(middle(values))
 		fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/>`+"\n", left, y, barWidth-4, plotTop+plotHeight-y, colours[i%len(colours)])
 		centre, most := left+barWidth/2-2, p.height(slices.Max(values))
-		fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%[1]d" y2="%d" stroke="black"/>`+"\n", centre, p.height(slices.Min(values)), most)
+		fmt.Fprintf(b, `<line x1="%d" y1="%d" x2="%[1]d" y2="%[3]d" stroke="black"/>`+"\n", centre, p.height(slices.Min(values)), most)
 		text(b, centre, most-4, "middle", "", number(middle(values)))
 	}
 }
