@@ -51,7 +51,8 @@ func (st *stage) version(ctx context.Context, p *peer) string {
 	case kindPgBouncer:
 		return ask(st.set.pgbouncer, "--version") + ", session pooling, one thread; it keeps server connections for the next client"
 	case kindIOCopy:
-		return "two goroutines and io.Copy for each session, " + runtime.Version()
+		return "two goroutines and io.Copy for each session, " + runtime.Version() +
+			fmt.Sprintf("; at most %d idle sessions, because each splices through two pipes of its own", mostIdle(p.kind))
 	default:
 		return "the client is connected to PostgreSQL"
 	}
