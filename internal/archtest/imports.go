@@ -78,6 +78,10 @@ func Rooms() []Room {
 			Why: "the benchmark measures the forwarding path, not the control side",
 		},
 		{
+			Path: "bench/peers", Ours: []string{"internal/lab", "test/rig"},
+			Why: "side by side with other proxies, pgtether is what a user has: the binary and its configuration",
+		},
+		{
 			Path: "test", Ours: []string{"internal/lab", "internal/pgwire"}, Tests: []string{"*"},
 			Why: "end-to-end programs use what a user has: the binary, its HTTP interface and PostgreSQL's protocol",
 		},

@@ -29,6 +29,8 @@ type Options struct {
 	Mode string
 	// Extra is appended to the configuration file, where [failover] is the open section.
 	Extra string
+	// Env is added to the environment of the process, each as "NAME=value".
+	Env []string
 }
 
 // Node is one node as the proxy is told of it: by way of a relay, for instance.

@@ -45,6 +45,7 @@ func Start(ctx context.Context, l *lab.Lab, o Options) (*Proxy, error) {
 	}
 	defer log.Close()
 	p.cmd = exec.Command(o.Binary, "serve", "--config", config)
+	p.cmd.Env = append(os.Environ(), o.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := StartOwned(p.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", o.Binary, err)
