@@ -26,6 +26,6 @@
 // forwarder and then exits; the forwarder owns them until it hands them back, parked or ended. table owns the routes and every backend
 // connection's fate at a cut; holdQueue and admission own who may dial when.
 //
-// On Linux plain pairs can run on event loops (PGTETHER_FORWARDER=loops), which own their sockets by descriptors of their own; pairs with TLS run on two goroutines each. The loops
-// add their number to GOMAXPROCS.
+// On Linux plain pairs run on event loops, which own their sockets by descriptors of their own and add their number to GOMAXPROCS; pairs with TLS,
+// other systems, and everything with PGTETHER_FORWARDER=goroutines in the environment, run on two goroutines each.
 package proxy

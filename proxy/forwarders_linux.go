@@ -15,13 +15,13 @@ type forwarders struct {
 	loops      *loopForwarder
 }
 
-// forwarderVariable chooses what carries plain pairs: "loops" for event loops; goroutines otherwise, until the loops have been measured and
-// watched for as long as the goroutines have.
+// forwarderVariable chooses what carries plain pairs: "goroutines" for goroutines; event loops otherwise. It is a way out should a kernel or a
+// sandbox not bear the loops, and for comparison.
 const forwarderVariable = "PGTETHER_FORWARDER"
 
 // newForwarder returns the forwarder of this system. With an error it works all the same, on goroutines alone.
 func newForwarder(m *metrics.Proxy) (forwarder, error) {
-	if os.Getenv(forwarderVariable) != "loops" {
+	if os.Getenv(forwarderVariable) == "goroutines" {
 		return newGoForwarder(m), nil
 	}
 	return newForwarders(m, loopCount())

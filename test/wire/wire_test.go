@@ -15,12 +15,12 @@ func TestInClearNothingTellsTheProxyFromTheServer(t *testing.T) {
 	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: s.inClear(t).Listen, version: version30}, everything())
 }
 
-func TestOnEventLoopsNothingTellsThemApart(t *testing.T) {
+func TestOnGoroutinesNothingTellsThemApart(t *testing.T) {
 	s := pg15.start(t)
-	t.Setenv("PGTETHER_FORWARDER", "loops")
-	loops := s.proxy(t, "loops", "tls = \"disable\"\nreplication = true", "[backend]\ntls = \"disable\"\n").Listen
-	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: loops, version: version30}, everything())
-	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: loops, version: version30, chopped: true}, brief())
+	t.Setenv("PGTETHER_FORWARDER", "goroutines")
+	goroutines := s.proxy(t, "goroutines", "tls = \"disable\"\nreplication = true", "[backend]\ntls = \"disable\"\n").Listen
+	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: goroutines, version: version30}, everything())
+	compare(t, s, door{addr: s.node.Addr(), version: version30}, door{addr: goroutines, version: version30, chopped: true}, brief())
 }
 
 // brief is the same without what moves many megabytes.
