@@ -120,6 +120,15 @@ func (b *backend) Close() error {
 	return err
 }
 
+// forsaken forgets a connection whose keeper has closed its socket.
+func (b *backend) forsaken() {
+	b.closing.Do(func() {
+		b.toBackend.shut()
+		b.toClient.shut()
+		b.table.remove(b)
+	})
+}
+
 // sayTerminate is the Terminate message.
 var sayTerminate = []byte{'X', 0, 0, 0, 4}
 

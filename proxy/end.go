@@ -277,8 +277,10 @@ func (s *session) finish(p *pair, o outcome) {
 	s.srv.rest.forget(s)
 	s.forget()
 	s.leave()
-	p.backend.toClient.shut() // what follows is the proxy's own
-	s.srv.dispose(p.backend, o.reason == pgwire.Drained)
+	if !p.closed {
+		p.backend.toClient.shut() // what follows is the proxy's own
+		s.srv.dispose(p.backend, o.reason == pgwire.Drained)
+	}
 	s.srv.metrics.Ends(o.end).Inc()
 	if o.reason != 0 {
 		s.srv.metrics.Refusals(o.reason.String()).Inc()
@@ -288,7 +290,9 @@ func (s *session) finish(p *pair, o outcome) {
 		words = pgwire.AppendError(nil, o.reason, "")
 	}
 	s.logEnd(p, o)
-	lastWords(p.client, p.clientRaw, words)
+	if !p.closed {
+		lastWords(p.client, p.clientRaw, words)
+	}
 }
 
 // logEnd writes the one line about a session.

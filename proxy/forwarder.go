@@ -49,6 +49,8 @@ type pair struct {
 	tracker *pgwire.Tracker
 	// fromClient and fromServer are bytes that were read but not forwarded: before start by the login, after parked or done by the forwarder.
 	fromClient, fromServer []byte
+	// closed says, from done on, that the forwarder has closed both connections: both sides had ended theirs, and nobody is left to be told anything.
+	closed bool
 	// toServer and toClient count the bytes that were forwarded.
 	toServer, toClient atomic.Int64
 }

@@ -35,6 +35,7 @@ func (r *loopRun) serverEnded(err error) {
 	case r.failedBy != nil && !errors.Is(err, io.EOF):
 		r.end(result{end: endServerLost, err: r.failedBy})
 	case r.halfClosed && !owes && (isTimeout(err) || errors.Is(err, io.EOF)):
+		r.parted = errors.Is(err, io.EOF) && !r.discarding
 		r.end(result{end: endClient})
 	case errors.Is(err, io.EOF):
 		r.end(result{end: endServer})
@@ -148,6 +149,10 @@ func (r *loopRun) report() {
 	r.f.remove(r.pair)
 	res := r.result
 	parked := res.end == 0
+	if r.parted && r.part() {
+		r.done(res)
+		return
+	}
 	if res.end == endCut {
 		r.pair.backend.reset()
 	} else if err := r.returnServer(); err != nil {
@@ -164,6 +169,23 @@ func (r *loopRun) report() {
 		return
 	}
 	r.done(res)
+}
+
+// part closes both sockets where that is all that is left to do; false when the backend was severed meanwhile. Nothing is unread on either, so
+// that neither close is a reset.
+func (r *loopRun) part() bool {
+	b := r.pair.backend
+	if !b.toBackend.enter() {
+		return false
+	}
+	fd := r.server.fd
+	r.server.fd = -1
+	closeDescriptor(fd)
+	b.toBackend.leave()
+	b.forsaken()
+	closeDescriptor(r.client.fd)
+	r.pair.closed = true
+	return true
 }
 
 // returnServer makes the backend's socket a connection again. It fails when the backend was severed meanwhile.

@@ -29,6 +29,7 @@ type loopRun struct {
 	halfClosed bool // the client has ended its side
 	discarding bool // the client is gone, but what it sent before its Terminate is still served
 	torn       bool // a write to the client failed: it may have received a part of a message
+	parted     bool // the client had ended its side, and then the server its own
 	failedBy   error
 	deadline   int64 // when the wait for the server ends, on the loop's clock
 	wantParked func()
