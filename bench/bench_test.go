@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,10 +83,18 @@ func connect(tb testing.TB, address string) *client {
 	return c
 }
 
-// paths are the two ways that are compared.
+// forwarderVariable chooses what carries sessions without TLS.
+const forwarderVariable = "PGTETHER_FORWARDER"
+
+// paths are the ways that are compared: no proxy, and both of its forwarders.
 func paths(b *testing.B, size int, run func(b *testing.B, address string)) {
 	b.Run("direct", func(b *testing.B) { run(b, serve(b, size)) })
-	b.Run("proxied", func(b *testing.B) { run(b, through(b, serve(b, size))) })
+	for _, carrier := range []string{"goroutines", "loops"} {
+		b.Run(carrier, func(b *testing.B) {
+			b.Setenv(forwarderVariable, carrier)
+			run(b, through(b, serve(b, size)))
+		})
+	}
 }
 
 // BenchmarkRoundTrip is a small query and its answer on 1 and on 32 connections: what a transaction of pgbench -S does.
@@ -126,15 +135,58 @@ func spread(b *testing.B, clients []*client) {
 	}
 }
 
-// BenchmarkLargeResult is one row of 1 MiB per query: bytes matter here, messages do not.
-func BenchmarkLargeResult(b *testing.B) {
-	const size = 1 << 20
-	paths(b, size, func(b *testing.B, address string) {
+// BenchmarkPipeline is 50 small queries sent at once and their answers, as a driver's batch does.
+func BenchmarkPipeline(b *testing.B) {
+	const queries = 50
+	batch := bytes.Repeat(query, queries)
+	paths(b, 100, func(b *testing.B, address string) {
 		c := connect(b, address)
-		b.SetBytes(size)
-		b.ResetTimer()
+		b.ReportAllocs()
 		for b.Loop() {
-			if err := c.roundTrip(); err != nil {
+			if err := c.exchange(batch, queries); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkLargeResult is one row of 16 KiB, and of 1 MiB, per query: bytes matter here, messages do not.
+func BenchmarkLargeResult(b *testing.B) {
+	for _, size := range []int{16 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
+			paths(b, size, func(b *testing.B, address string) {
+				c := connect(b, address)
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					if err := c.roundTrip(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkCopyOut is a COPY to the client: 1,000 messages of one row of 8 KiB each.
+func BenchmarkCopyOut(b *testing.B) {
+	paths(b, 100, func(b *testing.B, address string) {
+		c := connect(b, address)
+		b.SetBytes(copyRows * copyRow)
+		for b.Loop() {
+			if err := c.exchange(copyOut, 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkCopyIn is a COPY from the client of the same.
+func BenchmarkCopyIn(b *testing.B) {
+	paths(b, 100, func(b *testing.B, address string) {
+		c := connect(b, address)
+		b.SetBytes(copyRows * copyRow)
+		for b.Loop() {
+			if err := c.exchange(copyIn, 1); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -144,6 +196,7 @@ func BenchmarkLargeResult(b *testing.B) {
 // BenchmarkLogin is a connection that is opened, used once and closed.
 func BenchmarkLogin(b *testing.B) {
 	paths(b, 100, func(b *testing.B, address string) {
+		b.ReportAllocs()
 		for b.Loop() {
 			c, err := dial(address)
 			if err != nil {
@@ -163,6 +216,11 @@ func TestBothWaysCarryTheWholeAnswer(t *testing.T) {
 	server := serve(t, size)
 	for name, address := range map[string]string{"direct": server, "proxied": through(t, server)} {
 		c := connect(t, address)
+		for what, request := range map[string][]byte{"copy out": copyOut, "copy in": copyIn, "query": query} {
+			if err := c.exchange(request, 1); err != nil {
+				t.Errorf("%s: %s: %v", name, what, err)
+			}
+		}
 		if _, err := c.conn.Write(query); err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -33,12 +34,34 @@ func dial(address string) (*client, error) {
 	return c, nil
 }
 
+const (
+	// copyRows messages of copyRow bytes are what a COPY moves.
+	copyRows = 1000
+	copyRow  = 8 << 10
+)
+
+// copyOut and copyIn are COPY as the peer knows it: a query of that text, and for copyIn the rows and their end behind it.
+var (
+	copyOut = message(nil, 'Q', []byte("COPY t TO STDOUT\x00"))
+	copyIn  = message(append(message(nil, 'Q', []byte("COPY t FROM STDIN\x00")), copiedRows...), 'c', nil)
+)
+
+var copiedRows = bytes.Repeat(message(nil, 'd', make([]byte, copyRow)), copyRows)
+
 // roundTrip sends the query and reads its whole answer.
-func (c *client) roundTrip() error {
-	if _, err := c.conn.Write(query); err != nil {
-		return fmt.Errorf("send query: %w", err)
+func (c *client) roundTrip() error { return c.exchange(query, 1) }
+
+// exchange sends requests and reads their whole answers.
+func (c *client) exchange(requests []byte, answers int) error {
+	if _, err := c.conn.Write(requests); err != nil {
+		return fmt.Errorf("send requests: %w", err)
 	}
-	return c.awaitReady()
+	for range answers {
+		if err := c.awaitReady(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // awaitReady reads up to ReadyForQuery. An ErrorResponse is an error.

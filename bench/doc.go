@@ -1,6 +1,7 @@
-// Package bench measures what the forwarding path costs: small round trips, large results and logins, once directly to a peer and once
-// through the proxy in the same process.
+// Package bench measures what the forwarding path costs: small round trips, pipelines, large results, COPY both ways and logins, directly to a peer
+// and through the proxy on each of its forwarders, in the same process.
 //
 // The peer speaks just enough of PostgreSQL's protocol to be one for the proxy (trust authentication, in_hot_standby off, canned answers), so
-// that the difference between the two numbers is the proxy's own. It measures no PostgreSQL and nothing of the control side.
+// that the difference between the numbers is the proxy's own. It measures no PostgreSQL, nothing of the control side, and no memory: what idle
+// sessions cost is for bench/peers to say, which measures processes.
 package bench

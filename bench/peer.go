@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -76,14 +77,54 @@ func (p *peer) serve(c net.Conn) {
 		return
 	}
 	for {
+		asked, err := in.Peek(len(copyPrefix))
+		if err != nil && len(asked) < 5 {
+			return
+		}
+		isCopyOut, isCopyIn := bytes.HasPrefix(asked, copyOut[:len(copyPrefix)]), bytes.HasPrefix(asked, copyIn[:len(copyPrefix)])
 		kind, err := skipMessage(in)
 		if err != nil || kind == 'X' {
 			return
 		}
-		if _, err := c.Write(p.answer); err != nil {
+		answer := p.answer
+		switch {
+		case isCopyOut:
+			answer = copyOutAnswer
+		case isCopyIn:
+			if answer, err = takeRows(c, in); err != nil {
+				return
+			}
+		}
+		if _, err := c.Write(answer); err != nil {
 			return
 		}
 	}
+}
+
+// copyPrefix is enough of a query to tell the two kinds of COPY, and both from anything else.
+const copyPrefix = "Q....COPY t FROM"
+
+// takeRows reads what a COPY from the client sends, and returns the answer to it.
+func takeRows(c io.Writer, in *bufio.Reader) ([]byte, error) {
+	if _, err := c.Write(message(nil, 'G', []byte{0, 0, 0})); err != nil {
+		return nil, fmt.Errorf("ask for rows: %w", err)
+	}
+	for {
+		kind, err := skipMessage(in)
+		switch {
+		case err != nil:
+			return nil, err
+		case kind == 'c':
+			return copyDone(nil), nil
+		}
+	}
+}
+
+// copyOutAnswer is CopyOutResponse, the rows, CopyDone, CommandComplete and ReadyForQuery.
+var copyOutAnswer = copyDone(message(append(message(nil, 'H', []byte{0, 0, 0}), copiedRows...), 'c', nil))
+
+func copyDone(b []byte) []byte {
+	return message(message(b, 'C', []byte("COPY 1000\x00")), 'Z', []byte{'I'})
 }
 
 // greeting is what a PostgreSQL 15 primary with trust authentication says first.
