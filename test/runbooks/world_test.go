@@ -18,8 +18,8 @@ import (
 
 const page = "../../docs/OPERATIONS.md"
 
-// patience ends hangs; it measures nothing.
-const patience = 4 * time.Minute
+// patience ends the wait for one state, lifetime a story; they measure nothing.
+const patience, lifetime = 30 * time.Second, 4 * time.Minute
 
 var binary string
 
@@ -57,7 +57,7 @@ type site struct {
 // newSite makes a directory for a site on a network of its own, in which nothing runs yet.
 func newSite(t *testing.T, network int) *site {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	t.Cleanup(cancel)
 	l, err := lab.Start(ctx, lab.Options{External: true})
 	if err != nil {
@@ -177,18 +177,17 @@ func (s *site) here(text string) string {
 // await waits until pgtether says that the node is the open writer, in that state.
 func (s *site) await(state, writer string) rig.Status {
 	s.Helper()
-	var out string
-	for ctx := s.ctx; ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		var now rig.Status
-		var err error
-		if out, err = s.try("", "pgtether status --json"); err == nil {
+		out, err := s.try("", "pgtether status --json")
+		if err == nil {
 			s.must(json.Unmarshal([]byte(out), &now))
 			if now.State == state && (writer == "" || now.Writer != nil && *now.Writer == writer) {
 				return now
 			}
 		}
-		if ctx.Err() != nil {
-			s.Fatalf("waited for %s with the writer %s: %v\n%s", state, writer, err, out)
+		if time.Now().After(end) {
+			s.Fatalf("waited for %s with the writer %s: %v\n%s\n%s", state, writer, err, out, s.logs())
 		}
 	}
 }
@@ -198,7 +197,7 @@ func (s *site) says(said string, words ...string) {
 	s.Helper()
 	for _, word := range words {
 		if !strings.Contains(said, word) {
-			s.Errorf("it does not say %q:\n%s", word, said)
+			s.Fatalf("it does not say %q:\n%s", word, said)
 		}
 	}
 }
@@ -218,6 +217,15 @@ func (s *site) rows(node string, want int) {
 	if got := strings.TrimSpace(s.sh(node, "psql -Atc 'SELECT count(*) FROM acknowledged'")); got != fmt.Sprint(want) {
 		s.Errorf("%s has %s rows, want %d", node, got, want)
 	}
+}
+
+// logs are the last words of every server and of pgtether.
+func (s *site) logs() (said string) {
+	found, _ := filepath.Glob(s.lab.Dir() + "/*.log") // the pattern is well formed
+	for _, file := range found {
+		said += filepath.Base(file) + ": " + lab.Tail(file, 8) + "\n"
+	}
+	return said
 }
 
 // kill ends a node's server as the end of its machine does.
