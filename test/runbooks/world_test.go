@@ -79,13 +79,13 @@ func newSite(t *testing.T, network int) *site {
 		"PGTETHER_CONFIG=" + l.Dir() + "/etc/pgtether.toml"}
 	_, err = l.Command(ctx, nil, "mkdir", "-m", "0700", "bin", "etc", "state", "aside")
 	s.must(err)
-	for name, from := range map[string]string{"bin/systemctl": "testdata/systemctl", "etc/probe-role.sql": "../../configs/sql/probe-role.sql"} {
+	for name, from := range map[string]string{"bin/systemctl": "testdata/systemctl", "bin/unsynced": "testdata/unsynced", "etc/probe-role.sql": "../../configs/sql/probe-role.sql"} {
 		content, err := os.ReadFile(from)
 		s.must(err)
 		_, err = l.WriteFile(name, string(content))
 		s.must(err)
 	}
-	s.sh("", "chmod 0700 bin/systemctl; cp "+binary+" bin/pgtether")
+	s.sh("", "chmod 0700 bin/*; for name in initdb pg_basebackup pg_rewind pg_upgrade; do ln -s unsynced bin/$name; done; cp "+binary+" bin/pgtether")
 	return s
 }
 
@@ -169,7 +169,7 @@ func (s *site) run(name string) string {
 func (s *site) here(text string) string {
 	dir := s.lab.Dir()
 	return strings.NewReplacer("configs/sql/", dir+"/etc/", "/etc/pgtether", dir+"/etc", "/var/lib/pgtether", dir+"/state", "/var/tmp", dir+"/aside",
-		"/usr/local/bin", dir+"/bin", "/usr/lib/postgresql/15/bin", s.lab.BinDir(), "/usr/lib/postgresql/18/bin", s.lab.BinDir(),
+		"/usr/local/bin", dir+"/bin", "/usr/lib/postgresql/18/bin/", "", "/usr/lib/postgresql/15/bin", s.lab.BinDir(), "/usr/lib/postgresql/18/bin", s.lab.BinDir(),
 		"10.0.0.0/24", "127.0.0.0/8", "10.0.0.", s.network, ":5432", fmt.Sprint(":", s.port), ":6432", fmt.Sprint(":", s.listen),
 		":7432", fmt.Sprint(":", s.status)).Replace(text)
 }
