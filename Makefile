@@ -50,7 +50,7 @@ test: setup ## all fast tests, those on real PostgreSQL included
 .PHONY: race
 race: ## the same under the race detector, but for suites that only drive a built binary
 	@scripts/setup.sh test race
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) $$(go list ./... | grep -vE '/test/(failover|follow|faults)$$')
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) $$(go list ./... | grep -vE '/test/(failover|follow|faults|runbooks)$$')
 
 .PHONY: faults faults-gray faults-rto
 faults: build ## random faults on real pairs, every promise checked (SEED=, N=3, SYNC=1)

@@ -80,7 +80,7 @@ func renderFailoverDoc() string {
 		switch s {
 		case sitWell:
 			step = "the writer is open"
-		case sitPromotable:
+		case sitPromotable, sitOrdered:
 			step = "`" + checking.String() + "`"
 		}
 		p("| `%s` | %s | %s |", s, step, s.Meaning())

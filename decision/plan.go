@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -48,30 +49,23 @@ func (e *Engine) fencePlan(old string) string {
 	return sql
 }
 
-// Rejoin says how to make a node a standby of the writer again, one command or remark per line, to be run on that node. $PGDATA is its data directory.
-func Rejoin(node, writer Node, user string, rewind bool) []string {
+// Rejoin says how to make a node a standby of the writer again, one command or remark per line, to be run on that node as the account that owns
+// $PGDATA, its data directory. It is what docs/OPERATIONS.md explains.
+func Rejoin(node, writer Node) []string {
 	host, port := writer.Address, "5432"
-	for i := len(writer.Address) - 1; i >= 0; i-- {
-		if writer.Address[i] == ':' {
-			host, port = writer.Address[:i], writer.Address[i+1:]
-			break
-		}
+	if i := strings.LastIndexByte(writer.Address, ':'); i >= 0 {
+		host, port = strings.Trim(writer.Address[:i], "[]"), writer.Address[i+1:]
 	}
-	conninfo := fmt.Sprintf("host=%s port=%s user=%s application_name=%s", trimBrackets(host), port, user, node.Name)
-	lines := []string{fmt.Sprintf("# on %s, as the account that owns $PGDATA, with the replication password in ~/.pgpass:", node.Name),
-		`pg_ctl -D "$PGDATA" stop -m fast`}
-	if rewind {
-		lines = append(lines, fmt.Sprintf(`pg_rewind --target-pgdata="$PGDATA" --source-server="host=%s port=%s user=postgres dbname=postgres"`, trimBrackets(host), port))
+	at := fmt.Sprintf("host=%s port=%s", host, port)
+	return []string{
+		fmt.Sprintf("# on %s:", node.Name),
+		`pg_ctl -D "$PGDATA" stop -m fast`,
+		`cp -a "$PGDATA/postgresql.conf" "$PGDATA/pg_hba.conf" /var/tmp/   # where they are in the data directory`,
+		fmt.Sprintf(`psql '%s dbname=postgres' -c CHECKPOINT`, at),
+		fmt.Sprintf(`pg_rewind --target-pgdata "$PGDATA" --source-server '%s user=postgres dbname=postgres' --write-recovery-conf --progress`, at),
+		`cp -a /var/tmp/postgresql.conf /var/tmp/pg_hba.conf "$PGDATA/"`,
+		`pg_ctl -D "$PGDATA" start`,
+		fmt.Sprintf(`psql -c "ALTER SYSTEM SET primary_conninfo = '%s user=REPLICATION_ROLE'" -c 'ALTER SYSTEM RESET primary_slot_name' -c 'SELECT pg_reload_conf()'`, at),
+		"# if pg_rewind refuses, copy the node anew with pg_basebackup",
 	}
-	return append(lines,
-		`touch "$PGDATA/standby.signal"`,
-		fmt.Sprintf(`echo "primary_conninfo = '%s'" >> "$PGDATA/postgresql.auto.conf"`, conninfo),
-		`pg_ctl -D "$PGDATA" start`)
-}
-
-func trimBrackets(host string) string {
-	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
-		return host[1 : len(host)-1]
-	}
-	return host
 }

@@ -14,6 +14,7 @@ const (
 	preflightArchive
 	preflightArchiver
 	preflightOpen
+	preflightKept
 )
 
 // longEnough is how old a transaction, and how old a failure of the archiver, must be to be worth a word.
@@ -33,6 +34,7 @@ var preflightStatements = []string{
 	preflightOpen: "SELECT pid, usename, coalesce(datname, '') AS datname, coalesce(host(client_addr), 'a local socket') AS client, state, application_name, " +
 		"extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds FROM pg_stat_activity WHERE backend_type = 'client backend' " +
 		"AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '" + longEnough + "' ORDER BY xact_start LIMIT " + strconv.Itoa(maxOpenShown),
+	preflightKept: "SELECT setting FROM pg_settings WHERE name = 'wal_keep_size'",
 }
 
 // CheckSwitchover asks both nodes what Check asks, and the writer for what a planned change leaves behind or waits for: prepared transactions, logical
@@ -59,9 +61,13 @@ func CheckSwitchover(ctx context.Context, writer, to Target, drain time.Duration
 func (f *findings) leftBehind(writer, to string, answers []answer) {
 	for i, a := range answers {
 		if a.err != nil {
-			what := []string{"prepared transactions", "logical slots", "the archive's backlog", "the archiver", "open transactions"}[i]
+			what := []string{"prepared transactions", "logical slots", "the archive's backlog", "the archiver", "open transactions", "wal_keep_size"}[i]
 			f.add(writer, Warning, what+" could not be read: "+reason(a.err), hintRole)
 		}
+	}
+	if single(answers[preflightKept])["setting"] == "0" {
+		f.add(writer, Warning, "wal_keep_size is 0: a clean stop of this node afterwards removes the log that pg_rewind needs to make it a standby again",
+			"ALTER SYSTEM SET wal_keep_size = '1GB'; SELECT pg_reload_conf().")
 	}
 	prepared := single(answers[preflightPrepared])
 	if n := number(prepared, "n").V; n > 0 {

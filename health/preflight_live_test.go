@@ -14,6 +14,9 @@ func testCheckSwitchover(ctx context.Context, t *testing.T, l *lab.Lab) {
 	writer, to := labTarget(l, lab.RegionA), labTarget(l, lab.RegionB)
 	must(t, l.Node(lab.RegionB).AwaitStreaming(ctx))
 	ask := func() string { return strings.Join(lines(CheckSwitchover(ctx, writer, to, 7*time.Second)), "\n") }
+	if got := ask(); !strings.Contains(got, "region-a warning: wal_keep_size is 0") {
+		t.Errorf("of a node that keeps no log for pg_rewind: %s", got)
+	}
 	for _, not := range []string{"prepared", "logical", "archived", "has been open", "could not be"} {
 		if got := ask(); strings.Contains(got, not) {
 			t.Errorf("of a pair at rest: %s", got)

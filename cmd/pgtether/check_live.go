@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,8 +56,35 @@ func examine(ctx context.Context, file *config.File) (*liveReport, error) {
 	if err != nil {
 		return nil, err
 	}
+	overlook(observations, running(ctx, file))
 	engine := imagine(file.Decision(), observations)
 	return summarize(engine.Status(), engine.Decide(decision.Question{Event: decision.EventPrimaryDead}), observations), nil
+}
+
+// running is the instance of the proxy that runs with this very configuration, as its admin listener says; "" when none answers there.
+func running(ctx context.Context, file *config.File) string {
+	base, err := parseAdmin(reachable(file.Admin.Address))
+	if err != nil {
+		return ""
+	}
+	c := newClient("")
+	c.base = base
+	defer c.http.CloseIdleConnections()
+	body, err := c.get(ctx, "/status", nil)
+	var s statusBody
+	if err != nil || json.Unmarshal(body, &s) != nil {
+		return ""
+	}
+	return s.Instance
+}
+
+// overlook takes one instance from those that watch the nodes: the proxy whose configuration is checked is no other one.
+func overlook(observations []decision.Observation, instance string) {
+	for i := range observations {
+		if names, ok := observations[i].Rivals.Get(); ok {
+			observations[i].Rivals = decision.Some(slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == instance }))
+		}
+	}
 }
 
 // observe probes all nodes at the same time. The second round of each has the persistent way in, too, and is the one that counts.

@@ -59,12 +59,17 @@ type client struct {
 	patience time.Duration
 }
 
-// client finds the proxy that the flags or the environment name. A flag wins over the environment, and an address over a file.
-func (f *clientFlags) client() (*client, error) {
-	c := &client{token: os.Getenv(envToken), patience: answerTimeout, http: &http.Client{
+// newClient is one that has no proxy yet.
+func newClient(token string) *client {
+	return &client{token: token, patience: answerTimeout, http: &http.Client{
 		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: 3 * time.Second}).DialContext, ResponseHeaderTimeout: answerTimeout},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+}
+
+// client finds the proxy that the flags or the environment name. A flag wins over the environment, and an address over a file.
+func (f *clientFlags) client() (*client, error) {
+	c := newClient(os.Getenv(envToken))
 	admin, file := f.admin, f.config
 	if admin == "" && file == "" {
 		admin = os.Getenv(envAdmin)

@@ -326,8 +326,8 @@ func (w *watcher) done(s statusBody) {
 		return
 	}
 	w.p.line()
-	w.p.line(text(fmt.Sprintf("%s is fenced and no standby yet. To make it one (its fence is undone when it is):", from)))
-	for _, line := range decision.Rejoin(old, writer, "REPLICATION_ROLE", true) {
+	w.p.line(text(fmt.Sprintf("%s is fenced and no standby yet. To make it one (its fence is undone when it is; docs/OPERATIONS.md):", from)))
+	for _, line := range decision.Rejoin(old, writer) {
 		w.p.line(text("  " + line))
 	}
 }

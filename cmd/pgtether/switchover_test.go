@@ -39,7 +39,7 @@ func TestAnOperatorSwitchesTheWriterAndSeesHow(t *testing.T) {
 	s.runs(exitDone, "status", "STANDBY_READY", "region-a (epoch 1")
 	stop := s.flows()
 	s.runs(exitDone, "switchover --to region-b", "the writer is changed to region-b: open transactions have 10s to end", "draining", "cutting", "fencing", "sampling",
-		"proven lossless", "done: switchover region-a -> region-b", "region-a is fenced and no standby yet", "pg_rewind --target-pgdata", `touch "$PGDATA/standby.signal"`)
+		"proven lossless", "done: switchover region-a -> region-b", "region-a is fenced and no standby yet", "pg_rewind --target-pgdata", "--write-recovery-conf", "primary_conninfo = 'host=10.0.0.12 port=5432 user=REPLICATION_ROLE'")
 	stop()
 	s.runs(exitDone, "status", "NEW_PRIMARY", "region-b (epoch 2, timeline 2)")
 	s.runs(exitFailed, "switchover --to region-a", "BLOCKED", "the switchover is blocked, and nothing was changed")
