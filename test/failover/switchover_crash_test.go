@@ -13,6 +13,9 @@ import (
 	"github.com/pgtether/pgtether/test/tellers"
 )
 
+// fewClients write where it does not matter how many do.
+const fewClients = 8
+
 // relayed leads everything of pgtether, probes, sessions and commands, through a relay for each node.
 func (w *world) relayed() (a, b *lab.Relay) {
 	w.Helper()
@@ -93,7 +96,7 @@ func (p crashPoint) run(t *testing.T) {
 		p.arrange(w, a, b, die)
 	}
 	w.startOpen()
-	load := w.crowd()
+	load := w.crowdOf(fewClients)
 	if p.open {
 		w.holds()
 	}
@@ -151,7 +154,7 @@ func (p crashPoint) judge(w *world, load *tellers.Crowd) {
 	if *s.Epoch != epoch {
 		w.Errorf("it is epoch %d, want %d", *s.Epoch, epoch)
 	}
-	w.must(load.Await(w.ctx, crowdSize, time.Now()))
+	w.must(load.Await(w.ctx, fewClients, time.Now()))
 	for _, e := range load.Ends(time.Time{}) {
 		if e.Code == "25006" {
 			w.Errorf("client %d was sent to a node that is fenced, at %s", e.Client, e.Place)

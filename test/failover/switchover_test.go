@@ -16,12 +16,14 @@ import (
 const crowdSize = 32
 
 // crowd makes the tables, has everybody write for a moment, and returns those who do.
-func (w *world) crowd() *tellers.Crowd {
+func (w *world) crowd() *tellers.Crowd { return w.crowdOf(crowdSize) }
+
+func (w *world) crowdOf(n int) *tellers.Crowd {
 	w.Helper()
 	w.must(tellers.Prepare(w.ctx, w.lab.AppDSNAt(w.listen)))
-	c := tellers.Start(w.ctx, w.lab.AppDSNAt(w.listen), crowdSize)
+	c := tellers.Start(w.ctx, w.lab.AppDSNAt(w.listen), n)
 	w.Cleanup(c.Halt)
-	w.must(c.Await(w.ctx, crowdSize, time.Now()))
+	w.must(c.Await(w.ctx, n, time.Now()))
 	return c
 }
 

@@ -17,7 +17,7 @@ const (
 	branches = 16
 	accounts = 1600
 	// think is how long a client waits between two transactions.
-	think = 10 * time.Millisecond
+	think = 25 * time.Millisecond
 	// hang ends a statement that is never answered. It measures nothing.
 	hang = 60 * time.Second
 )
