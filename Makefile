@@ -65,6 +65,9 @@ faults-rto: build ## kill -9 under load, N times: how long until the first ackno
 faults-switchover: build ## switchovers ordered under load, most of them disturbed, every promise checked (SEED=, N=30, SYNC=1)
 	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -switchovers -seed $(or $(SEED),0) -n $(or $(N),30) $(if $(SYNC),-sync)
 
+switchovers: build ## switchovers there and back under 32 TPC-B clients and a JDBC pool of 20 (N=20, SYNC=1; needs Java, Maven)
+	@scripts/setup.sh lab keycloak && $(GOBUILD) -o .cache/bin/switchover ./test/switchover && exec .cache/bin/switchover -n $(or $(N),20) $(if $(SYNC),-sync)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -120,6 +120,8 @@ var notInCI = map[string]string{
 	"faults":            "go test ./test/faults plays three schedules of a fresh seed",
 	"faults-gray":       "for the night; test/failover does each such fault once",
 	"faults-rto":        "it measures, and CI's machine is anybody's",
+	"faults-switchover": "go test ./test/faults plays two of a fresh seed",
+	"switchovers":       "for the night; test/failover switches there and back once with each kind of replication",
 	"mutants":           "it takes minutes, and changes only when the engine does",
 	"lab":               "stays up for a person; make demo runs the same pair and proxy",
 	"check":             "is CI",
