@@ -31,7 +31,7 @@ func planned(seed uint64) Planned {
 	r := rand.New(rand.NewPCG(seed, 2))
 	p := Planned{Seed: seed, OrderAfter: time.Duration(r.IntN(1500)) * time.Millisecond, Disturbance: disturbances[r.IntN(len(disturbances))]}
 	if p.Disturbance != "" {
-		p.DisturbAfter = time.Duration(r.IntN(600)) * time.Millisecond
+		p.DisturbAfter = time.Duration(r.IntN(400)) * time.Millisecond
 		p.BackAfter = time.Duration(1000+r.IntN(8000)) * time.Millisecond
 	}
 	return p
