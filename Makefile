@@ -52,7 +52,7 @@ race: ## the same under the race detector, but for suites that only drive a buil
 	@scripts/setup.sh test race
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) $$(go list ./... | grep -vE '/test/(failover|follow|faults|runbooks)$$')
 
-.PHONY: faults faults-gray faults-rto
+.PHONY: faults faults-gray faults-rto faults-switchover switchovers
 faults: build ## random faults on real pairs, every promise checked (SEED=, N=3, SYNC=1)
 	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -seed $(or $(SEED),0) -n $(or $(N),3) $(if $(SYNC),-sync)
 
@@ -61,6 +61,12 @@ faults-gray: build ## faults that must not lead to a promotion, each N times (ni
 
 faults-rto: build ## kill -9 under load, N times: how long until the first acknowledged write (SYNC=1)
 	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -rto -seed $(or $(SEED),0) -n $(or $(N),20) $(if $(SYNC),-sync)
+
+faults-switchover: build ## switchovers ordered under load, most of them disturbed, every promise checked (SEED=, N=30, SYNC=1)
+	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -switchovers -seed $(or $(SEED),0) -n $(or $(N),30) $(if $(SYNC),-sync)
+
+switchovers: build ## switchovers there and back under 32 TPC-B clients and a JDBC pool of 20 (N=20, SYNC=1; needs Java, Maven)
+	@scripts/setup.sh lab keycloak && $(GOBUILD) -o .cache/bin/switchover ./test/switchover && exec .cache/bin/switchover -n $(or $(N),20) $(if $(SYNC),-sync)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)

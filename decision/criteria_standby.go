@@ -39,6 +39,8 @@ func standbyHealthy(q *inquiry) Criterion {
 		c = q.of(v, Pass, "%s answers and is in recovery", name)
 	case !known:
 		c = q.of(v, Unknown, "whether %s streams could not be read (is pg_monitor granted?)", name)
+	case (!r.Running || r.Status != receiverStreaming) && !q.asked && e.stopping():
+		c = q.of(v, Pass, "%s answers and is in recovery; it does not stream while hooks.fence stops the writer", name)
 	case !r.Running || r.Status != receiverStreaming:
 		c = q.of(v, Fail, "%s does not stream although the writer lives", name)
 	default:

@@ -172,8 +172,9 @@ func (e *Engine) checkedSince(c *change) bool {
 func (e *Engine) plannedUndoReason(c *change) string {
 	w, st := e.rec.Writer, e.standing(e.rec.Writer, e.writerView())
 	fenced, tried := c.fenced.Get()
+	well := st == standProven || st == standServing || st == standUnknown || e.stopping() && (st == standFailing || st == standStarting)
 	switch {
-	case !c.fencedAt.Known && st != standProven && st != standServing && st != standUnknown:
+	case !c.fencedAt.Known && !well:
 		return e.standingText(w, e.writerView())
 	case !c.drain.sent.Known && e.now.Sub(c.began) > e.cfg.FreshFor():
 		return "the nodes were asked once more and did not answer in time"
@@ -189,6 +190,12 @@ func (e *Engine) plannedUndoReason(c *change) string {
 		return fmt.Sprintf("%s could not be fenced (%s)", w.Node, c.fenceSay)
 	}
 	return ""
+}
+
+// stopping says whether the operator's program, which may stop the old writer, has been called: then neither its end nor that nobody streams from it
+// any more speaks against the change. What counts is that its end is replayed.
+func (e *Engine) stopping() bool {
+	return e.change.Known && e.change.V.kind == ChangeSwitchover && e.change.V.fence.sent.Known && e.cfg.FenceHook
 }
 
 // startDrain asks for sessions to be stopped at the end of their transactions.

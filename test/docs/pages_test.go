@@ -115,6 +115,8 @@ var notInCI = map[string]string{
 	"faults-gray":       "for the night; test/failover does each such fault once",
 	"faults-rto":        "it measures, and CI's machine is anybody's",
 	"bench-peers":       "it takes half an hour, and CI's machine is anybody's; go test ./bench/peers plays one tiny round of it",
+	"faults-switchover": "go test ./test/faults plays two of a fresh seed",
+	"switchovers":       "for the night; test/failover switches there and back once with each kind of replication",
 	"mutants":           "it takes minutes, and changes only when the engine does",
 	"lab":               "stays up for a person; make demo runs the same pair and proxy",
 	"check":             "is CI",

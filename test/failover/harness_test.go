@@ -53,6 +53,7 @@ type world struct {
 	mode  string
 	// config is the text of the configuration file before a test edited it.
 	config string
+	admin  string // more lines of [admin]
 	// listen is where the proxy was first found.
 	listen string
 }
@@ -80,7 +81,7 @@ func newPair(t *testing.T, opts lab.Options) *world {
 // start starts a proxy; a second call after stop or Kill starts it again on the same state.
 func (w *world) start() {
 	w.Helper()
-	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Listen: w.listen, Nodes: w.nodes, Mode: w.mode, Extra: w.extra})
+	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Listen: w.listen, Nodes: w.nodes, Mode: w.mode, AdminKeys: w.admin, Extra: w.extra})
 	w.must(err)
 	w.proxy, w.listen = p, p.Listen // clients find it at the same address after a restart
 	w.Cleanup(func() {

@@ -9,7 +9,7 @@ import (
 
 // Violation is a broken promise, with its evidence.
 type Violation struct {
-	// Name is C1 to C9 as in the order of checks, or "unwanted promotion".
+	// Name is C1 to C9 (C6 is about what a planned change costs those who are connected), or "unwanted promotion".
 	Name, Evidence string
 }
 
@@ -46,6 +46,7 @@ func Check(r Run) (found []Violation) {
 	checkExclusive(r, say)
 	checkExplained(r, say)
 	checkAlive(r, say)
+	checkPlanned(r, say)
 	if r.Gray && r.Promoted {
 		say("unwanted promotion", "%s was promoted after a fault that is no death", r.New)
 	}

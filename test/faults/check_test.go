@@ -37,6 +37,47 @@ func clean() Run {
 // keepAll has the row that clean loses arrive.
 func keepAll(r *Run) { r.Rows[Key{0, 2}] = 1 }
 
+// switchover turns the run into one in which nothing disturbed a switchover: nothing is lost, and one client was told that its session has ended.
+func switchover(r *Run) {
+	none := uint64(0)
+	keepAll(r)
+	r.Planned, r.Said.Kind, r.Said.Lossless, r.Said.LossBytes = true, "switchover", "proven", &none
+	r.Ops = slices.Delete(r.Ops, 4, 5) // the write in doubt
+	delete(r.Rows, Key{1, 3})
+	r.Ops[3].Err = "08006"
+}
+
+func TestASwitchoverThatCostsEachSessionOneErrorIsNotBlamed(t *testing.T) {
+	r := clean()
+	switchover(&r)
+	if found := Check(r); len(found) > 0 {
+		t.Errorf("blamed for %v", found)
+	}
+	if longest, errs := stall(r); longest != 8*sec+sec/2 || errs != 1 {
+		t.Errorf("longest stall %s, %d errors", longest, errs)
+	}
+	r.Disturbed, r.Ops[3].Outcome = true, InDoubt
+	if found := Check(r); len(found) > 0 {
+		t.Errorf("blamed for %v though it was disturbed", found)
+	}
+}
+
+func TestASwitchoversSeedIsAllThatItDependsOn(t *testing.T) {
+	kinds := map[string]int{}
+	for seed := range uint64(300) {
+		p := planned(seed)
+		if p != planned(seed) {
+			t.Fatalf("seed %d gives two switchovers", seed)
+		}
+		kinds[p.Disturbance]++
+	}
+	for _, d := range disturbances {
+		if kinds[d] < 20 {
+			t.Errorf("%q is rare: %v", d, kinds)
+		}
+	}
+}
+
 func TestARunCountsOnlyWhenEveryClientHadJustCommitted(t *testing.T) {
 	if why := Uncounted(clean()); why != "" {
 		t.Errorf("not counted: %s", why)
@@ -153,9 +194,31 @@ func TestEveryBrokenPromiseIsNamed(t *testing.T) {
 			delete(r.Rows, Key{0, 3})
 			delete(r.Rows, Key{1, 4})
 		}},
-		"it takes too long":                   {"C9", func(r *Run) { r.Limit = 3 * sec }},
-		"one client never comes back":         {"C9", func(r *Run) { r.Clients = 3 }},
-		"a login hangs":                       {"C9", func(r *Run) { r.Hung = 1 }},
+		"it takes too long":               {"C9", func(r *Run) { r.Limit = 3 * sec }},
+		"one client never comes back":     {"C9", func(r *Run) { r.Clients = 3 }},
+		"a login hangs":                   {"C9", func(r *Run) { r.Hung = 1 }},
+		"a switchover that is not proven": {"C5", func(r *Run) { r.Said.Kind = "switchover" }},
+		"a switchover that no event requested": {"C8", func(r *Run) {
+			switchover(r)
+			r.Said.Requested = nil
+		}},
+		"a client of an undisturbed switchover is told two errors": {"C6", func(r *Run) {
+			switchover(r)
+			r.Ops = append(r.Ops, Op{Key: Key{1, 9}, Invoke: 7 * sec, Return: 7 * sec, Outcome: Failed, Node: "a", Err: "08006"})
+		}},
+		"a client of an undisturbed switchover is told that its server is read-only": {"C6", func(r *Run) {
+			switchover(r)
+			r.Ops[3].Err = "25006"
+		}},
+		"an undisturbed switchover leaves a row in doubt": {"C6", func(r *Run) {
+			switchover(r)
+			r.Ops[3].Outcome = InDoubt
+		}},
+		"an undisturbed switchover is not made": {"C9", func(r *Run) {
+			switchover(r)
+			r.New, r.Promoted, r.Said, r.OldRows = r.Old, false, Said{}, nil
+			r.Ops[4].Node, r.Ops[5].Node = "a", "a"
+		}},
 		"a promotion that was not called for": {"unwanted promotion", func(r *Run) { r.Gray = true }},
 	} {
 		r := clean()

@@ -17,6 +17,7 @@
 //	faults -seed 7 -n 50 [-sync]     random schedules; ends with exit code 1 when a promise was broken
 //	faults -gray -n 20               faults that must not lead to a promotion, each n times
 //	faults -rto -n 20 [-sync]        kill -9 under load: how long until the first acknowledged write on the new writer
+//	faults -switchovers -n 30 [-sync] switchovers ordered under load, most of them disturbed by the death of pgtether or of a server
 //
 // It prints its seed, leaves no process behind, and never touches a server that it did not start.
 package main

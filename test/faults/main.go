@@ -18,6 +18,8 @@ type settings struct {
 	n         int
 	sync      bool
 	gray, rto bool
+	// planned: switchovers are ordered.
+	planned bool
 }
 
 func main() {
@@ -28,6 +30,7 @@ func main() {
 	flag.BoolVar(&s.sync, "sync", false, "synchronous replication")
 	flag.BoolVar(&s.gray, "gray", false, "faults that must not lead to a promotion")
 	flag.BoolVar(&s.rto, "rto", false, "kill -9 only, to measure the time to the first acknowledged write")
+	flag.BoolVar(&s.planned, "switchovers", false, "switchovers under load, most of them disturbed")
 	flag.Parse()
 	if s.seed == 0 {
 		s.seed = uint64(time.Now().UnixNano()) % 1_000_000
@@ -60,7 +63,11 @@ func judge(ctx context.Context, s settings) (bad int, err error) {
 			return broken + uncounted, fmt.Errorf("play %s: %w", what, err)
 		}
 		violations := Check(r)
-		fmt.Printf("%3d  %-60s %s\n", i+1, what, line(r))
+		told := line(r)
+		if r.Planned {
+			told = linePlanned(r)
+		}
+		fmt.Printf("%3d  %-60s %s\n", i+1, what, told)
 		for _, v := range violations {
 			fmt.Printf("     BROKEN %s\n", v)
 		}
@@ -77,7 +84,11 @@ func judge(ctx context.Context, s settings) (bad int, err error) {
 		}
 		runs = append(runs, r)
 	}
-	figures(runs, broken, uncounted)
+	if s.planned {
+		figuresPlanned(runs, broken, uncounted)
+	} else {
+		figures(runs, broken, uncounted)
+	}
 	return broken + uncounted, nil
 }
 
@@ -87,6 +98,11 @@ func one(ctx context.Context, s settings, i int) (Run, string, error) {
 		g := i % len(gray)
 		r, err := playGray(ctx, s.binary, g)
 		return r, gray[g].name, err
+	}
+	if s.planned {
+		p := planned(s.seed + uint64(i))
+		r, err := playPlanned(ctx, s.binary, p, s.sync)
+		return r, p.String(), err
 	}
 	plan := schedule(s.seed + uint64(i))
 	if s.rto {

@@ -75,7 +75,9 @@ type Run struct {
 	Sync bool
 	// Gray: the fault must not lead to a promotion. Promoted: the standby left recovery.
 	Gray, Promoted bool
-	Ops            []Op
+	// Planned: a switchover was ordered at the instant of the fault. Disturbed: something happened in the middle of it.
+	Planned, Disturbed bool
+	Ops                []Op
 	// Old and New are the old and the new writer.
 	Old, New string
 	// Rows are those of the server that is the writer in the end, with how often each is there.

@@ -206,3 +206,21 @@ func TestRandomSchedulesKeepEveryPromise(t *testing.T) {
 		}
 	}
 }
+
+// TestSwitchoversKeepEveryPromise plays two switchovers of a seed that is printed, one synchronous.
+func TestSwitchoversKeepEveryPromise(t *testing.T) {
+	seed := uint64(time.Now().UnixNano()) % 1_000_000
+	for i, synchronous := range []bool{false, true} {
+		p := planned(seed + uint64(i))
+		t.Logf("make faults-switchover SEED=%d N=1%s: %+v", p.Seed, map[bool]string{true: " SYNC=1"}[synchronous], p)
+		r, err := playPlanned(t.Context(), binary, p, synchronous)
+		must(t, err)
+		t.Log(linePlanned(r))
+		if why := Uncounted(r); why != "" {
+			t.Errorf("seed %d does not count: %s", p.Seed, why)
+		}
+		for _, v := range Check(r) {
+			t.Errorf("seed %d: %s", p.Seed, v)
+		}
+	}
+}

@@ -30,6 +30,8 @@ func mutants() []mutant {
 		{"a change waits for ever", "change.go", "late := c.settling(e.now) > settleWithin", "late := false"},
 		{"the sample is from before the cut", "change.go", "!c.cutAt.Known || o.Began <= c.cutAt.V", "false"},
 		{"the sample is from before the fence", "change.go", "c.sampled = c.fencedAt.Known && o.Began > c.fencedAt.V && ", "c.sampled = "},
+		{"a fence that stops the writer undoes the switchover", "switchover.go", " || e.stopping() && (st == standFailing || st == standStarting)", ""},
+		{"the standby must stream from a writer that the fence stops", "criteria_standby.go", "!q.asked && e.stopping():", "false:"},
 		{"the sample need not stand still", "change.go", "o.Began.Sub(c.still) >= sampleStill", "true"},
 		{"what is undone begins again at once", "change.go", "*since = Some(e.now)", "continue"},
 		{"undone after the point of no return", "change.go", "e.judgePromotion()\n\t\treturn\n", "e.judgePromotion()\n"},

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +52,7 @@ type Event struct {
 	Epoch     *uint64                    `json:"epoch"`
 	StateFrom string                     `json:"state_from"`
 	StateTo   string                     `json:"state_to"`
+	Step      string                     `json:"step"`
 	Kind      string                     `json:"kind"`
 	Message   string                     `json:"message"`
 	Operands  map[string]json.RawMessage `json:"operands"`
@@ -86,6 +90,37 @@ func (p *Proxy) Events(ctx context.Context) ([]Event, error) {
 	}
 	err := p.get(ctx, "/events?limit=10000", &e)
 	return e.Events, err
+}
+
+// Switch orders a switchover to a node; more is what else the query says, as "force=true&timeout=1s". An order that is refused is an error.
+func (p *Proxy) Switch(ctx context.Context, to, more string) error {
+	return p.command(ctx, "/admin/switch?region="+url.QueryEscape(to)+"&"+more)
+}
+
+// Abort asks for the change that is under way to be undone.
+func (p *Proxy) Abort(ctx context.Context) error { return p.command(ctx, "/admin/abort") }
+
+// command posts and wants it accepted.
+func (p *Proxy) command(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.Admin+strings.TrimSuffix(path, "&"), nil)
+	if err != nil {
+		return fmt.Errorf("command %s: %w", path, err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("command %s: %w", path, err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("read answer to %s: %w", path, err)
+	}
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("command %s: %s: %s", path, res.Status, strings.TrimSpace(string(body)))
+	}
+	return nil
 }
 
 // Counter asks the proxy for a metric without labels.

@@ -25,6 +25,8 @@ type Options struct {
 	Nodes []Node
 	// ListenKeys are the lines of [listen] besides the address; default: tls = "disable".
 	ListenKeys string
+	// AdminKeys are the lines of [admin] besides the address.
+	AdminKeys string
 	// Mode is failover.mode; default observe.
 	Mode string
 	// Extra is appended to the configuration file, where [failover] is the open section.
@@ -46,6 +48,7 @@ address = {{.Listen | printf "%q"}}
 
 [admin]
 address = {{.Admin | printf "%q"}}
+{{.AdminKeys}}
 
 [state]
 dir = {{.State | printf "%q"}}
@@ -83,7 +86,7 @@ func writeConfig(o *Options, l *lab.Lab) (path string, err error) {
 	}
 	var text bytes.Buffer
 	err = configText.Execute(&text, map[string]any{
-		"Listen": o.Listen, "ListenKeys": cmp.Or(o.ListenKeys, `tls = "disable"`), "Admin": o.Admin, "State": filepath.Join(o.Dir, "state"), "Nodes": o.Nodes,
+		"Listen": o.Listen, "ListenKeys": cmp.Or(o.ListenKeys, `tls = "disable"`), "Admin": o.Admin, "AdminKeys": o.AdminKeys, "State": filepath.Join(o.Dir, "state"), "Nodes": o.Nodes,
 		"User": l.ProbeUser, "PasswordFile": password, "Extra": o.Extra,
 		"Mode": cmp.Or(o.Mode, "observe"),
 	})
