@@ -61,6 +61,8 @@ type change struct {
 	// end is the old writer's last position in a planned change; endSeen: it was asked for after the fence.
 	end     Opt[LSN]
 	endSeen bool
+	// flushed: no commit of the old writer's, however little it asked for, is beyond end.
+	flushed bool
 
 	// What cannot.
 	promote, verify errand
@@ -224,6 +226,9 @@ func (e *Engine) lookChange(s *sight) {
 	case promoting && e.pending.Known && e.pending.V.turns:
 		s.situation = sitOpening
 		s.message = fmt.Sprintf("%s becomes the writer of epoch %d as soon as that is on disk", e.pending.V.rec.Writer.Node, e.pending.V.rec.Epoch)
+	case promoting && c.resolved.Known && c.resolved.V.Name == e.rec.Fenced:
+		s.situation, s.unfence = sitHalted, true
+		s.message = fmt.Sprintf("an operator says that %s is the writer; its fence is being undone first", c.resolved.V.Name)
 	case promoting && c.resolved.Known:
 		s.situation, s.adopt = sitOpening, e.node(c.resolved.V.Name)
 		s.message = fmt.Sprintf("an operator says that %s is the writer", c.resolved.V.Name)
@@ -329,6 +334,9 @@ func (e *Engine) fenceDone(o Outcome) {
 	c := &e.change.V
 	c.fence.take(o)
 	c.fencedAt, c.fenced = Some(e.now), Some(o.OK())
+	if at, ok := o.End.Get(); ok {
+		c.end, c.flushed = Some(max(c.end.V, at)), true
+	}
 	c.fenceSay = "fenced: " + o.Detail
 	if !o.OK() {
 		c.fenceSay = "failed: " + o.Err

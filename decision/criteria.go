@@ -145,7 +145,7 @@ func (e *Engine) askFor(event ChangeEvent, asked bool, to string, word Opt[appro
 	st := e.standing(e.rec.Writer, q.writer)
 	if c, under := e.change.Get(); under && !asked && c.kind == ChangeSwitchover && c.sampled {
 		q.loss = e.plannedLoss(&c)
-	} else if under && !asked && c.kind == ChangeSwitchover && c.fencedAt.Known && st != standProven {
+	} else if under && !asked && c.kind == ChangeSwitchover && (c.fencedAt.Known || e.stopping()) && st != standProven {
 		q.loss = loss{lossless: LosslessUnknown, why: e.sampleText(&c)}
 	} else if event == EventSwitchover && q.writer != nil && st == standProven {
 		q.loss = loss{lossless: LosslessProven, bytes: Some(uint64(0)), why: "the old writer is stopped and its end replayed before the promotion"}

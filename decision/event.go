@@ -63,6 +63,9 @@ type Outcome struct {
 	Err string
 	// Detail (Fence) says in words what was done.
 	Detail string
+	// End (Fence) is a position of the old writer that everything which was committed there before the fence was done is on disk up to. Unknown:
+	// that could not be made sure of.
+	End Opt[LSN]
 	// LastByte (Cut) is when a backend of the epoch last sent a byte to a client: a writer that was silent from then on acknowledged
 	// nothing more. Unknown: the end of the cut counts.
 	LastByte Opt[Instant]

@@ -168,11 +168,16 @@ func (e *Engine) lossAt(candidate string, received Opt[LSN]) loss {
 	return l
 }
 
-// confirmation is a position of the writer with the relaxed commits that had been counted by then: a standby that has received it has those.
+// confirmation is a position of the writer with the relaxed commits that had been counted by then.
 type confirmation struct {
 	lsn     LSN
 	relaxed uint64
+	at      Instant
 }
+
+// writtenWithin is how long a commit that does not wait for the disk can be beyond the position that its server tells: three times
+// wal_writer_delay, which is 200 ms unless somebody has changed it, and some more.
+const writtenWithin = time.Second
 
 // maxConfirmations is how many positions are kept; the standby is rarely that many probe rounds behind.
 const maxConfirmations = 64
@@ -187,7 +192,7 @@ func (e *Engine) confirm(k LastKnown) {
 	if len(kept) >= maxConfirmations {
 		kept = kept[1:]
 	}
-	e.confirmed = append(slices.Clone(kept), confirmation{k.LSN, n})
+	e.confirmed = append(slices.Clone(kept), confirmation{k.LSN, n, e.now})
 }
 
 // unconfirmed counts the relaxed commits that may be missing on a node which has received so much. Without a position that it certainly has,
@@ -199,11 +204,24 @@ func (e *Engine) unconfirmed(received Opt[LSN]) Opt[uint64] {
 		return Opt[uint64]{}
 	}
 	for i := len(e.confirmed) - 1; i >= 0; i-- {
-		if c := e.confirmed[i]; c.lsn <= r && c.relaxed <= total {
-			return Some(total - c.relaxed)
+		if c := e.confirmed[i]; c.lsn <= r {
+			return e.countedSince(c.at.Add(-writtenWithin), total)
 		}
 	}
 	return Opt[uint64]{}
+}
+
+// countedSince is how many relaxed commits have been counted since then: those before are certainly within the position told later.
+func (e *Engine) countedSince(then Instant, total uint64) Opt[uint64] {
+	for i := len(e.confirmed) - 1; i >= 0; i-- {
+		if c := e.confirmed[i]; c.at <= then && c.relaxed <= total {
+			return Some(total - c.relaxed)
+		}
+	}
+	if then < 0 {
+		return Opt[uint64]{} // an earlier run's may be among them
+	}
+	return Some(total)
 }
 
 // grownBy is how far a position can have moved in d, rounded up: a bound must not be too small.

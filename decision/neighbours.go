@@ -31,7 +31,7 @@ func (e *Engine) rival() string {
 // not keep them off when its turn comes.
 func (e *Engine) liftFence(s *sight) {
 	v := e.viewOf(e.rec.Fenced)
-	if e.rec.Fenced == "" || v == nil || e.unfence.busy || e.lateFence.Known || e.change.Known || e.unfence.sent.Known && e.now.Sub(e.unfence.sent.V) < askAgain {
+	if e.rec.Fenced == "" || v == nil || e.unfence.busy || e.lateFence.Known || e.change.Known && !s.unfence || e.unfence.sent.Known && e.now.Sub(e.unfence.sent.V) < askAgain {
 		return
 	}
 	isWriter := (s.unfence || e.state.open() && v.node.Name == e.rec.Writer.Node) && e.class(v) == classPrimary

@@ -12,8 +12,13 @@ type PlanStep struct {
 	Does string
 }
 
-// Plan says, step by step, what a switchover would do now. It changes nothing, and does not say whether it would be let happen: Decide does.
-func (e *Engine) Plan(c Switch) []PlanStep {
+// Plan says, step by step, what a switchover would do now, and why it would be refused, if it would. It changes nothing.
+func (e *Engine) Plan(c Switch) ([]PlanStep, Opt[Refusal]) {
+	_, refusal := e.judgeSwitch(c)
+	return e.planSteps(c), refusal
+}
+
+func (e *Engine) planSteps(c Switch) []PlanStep {
 	drain := c.Drain
 	if drain == 0 {
 		drain = e.cfg.DrainTimeout

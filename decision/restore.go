@@ -131,6 +131,7 @@ type ApprovalSnapshot struct {
 type ConfirmationSnapshot struct {
 	LSN     LSN
 	Relaxed uint64
+	At      Instant
 }
 
 // ErrandSnapshot is an action whose outcome is awaited.
@@ -160,7 +161,7 @@ type ChangeSnapshot struct {
 	Still              Instant
 	Sampled            bool
 	End                Opt[LSN]
-	EndSeen            bool
+	EndSeen, Flushed   bool
 
 	Promote, Verify ErrandSnapshot
 	Requested       Instant
@@ -203,7 +204,7 @@ func (e *Engine) Snapshot() Snapshot {
 		Plane: e.plane, PlaneAt: e.planeAt, LastKnown: both(e.lastKnown, LastKnown.clone), Restored: e.restored,
 		SuccessorSince: e.successorSince, Failed: e.marks.failed, Drained: e.marks.drained, Cut: e.marks.cut, Adopted: e.marks.adopted,
 		Change: both(e.change, change.snapshot), Approval: both(e.approval, approval.snapshot),
-		Confirmed: each(e.confirmed, func(c confirmation) ConfirmationSnapshot { return ConfirmationSnapshot{c.lsn, c.relaxed} }),
+		Confirmed: each(e.confirmed, func(c confirmation) ConfirmationSnapshot { return ConfirmationSnapshot{c.lsn, c.relaxed, c.at} }),
 		Restore:   e.restore.snapshot(), Unfence: e.unfence.snapshot(), ConflictsEnded: e.conflictsEnded, SyncSaid: e.syncSaid, Ordered: e.ordered, LateFence: e.lateFence, KeptAt: e.keptAt,
 		Pace: e.pace, AutoWhy: e.autoWhy, DiskSaid: e.diskSaid, NextID: e.nextID,
 	}
@@ -266,7 +267,7 @@ func (s *Snapshot) engine() *Engine {
 		plane: s.Plane, planeAt: s.PlaneAt, lastKnown: both(s.LastKnown, LastKnown.clone), restored: s.Restored,
 		successorSince: s.SuccessorSince, marks: marks{s.Failed, s.Drained, s.Cut, s.Adopted},
 		change: both(s.Change, ChangeSnapshot.change), approval: both(s.Approval, ApprovalSnapshot.approval),
-		confirmed: each(s.Confirmed, func(c ConfirmationSnapshot) confirmation { return confirmation{c.LSN, c.Relaxed} }),
+		confirmed: each(s.Confirmed, func(c ConfirmationSnapshot) confirmation { return confirmation{c.LSN, c.Relaxed, c.At} }),
 		restore:   s.Restore.errand(), unfence: s.Unfence.errand(), conflictsEnded: s.ConflictsEnded, syncSaid: s.SyncSaid, ordered: s.Ordered, lateFence: s.LateFence, keptAt: s.KeptAt,
 		pace: s.Pace, autoWhy: s.AutoWhy, diskSaid: s.DiskSaid, nextID: s.NextID,
 	}

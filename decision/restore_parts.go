@@ -64,7 +64,7 @@ func (r ErrandSnapshot) errand() errand {
 func (c change) snapshot() ChangeSnapshot {
 	return ChangeSnapshot{
 		Kind: c.kind, Target: c.target, Automatic: c.automatic, Approval: both(c.approval, approval.snapshot), Began: c.began,
-		Drain: c.drain.snapshot(), End: c.end, EndSeen: c.endSeen, CutAt: c.cutAt, Fence: c.fence.snapshot(), FencedAt: c.fencedAt, Fenced: c.fenced, FenceSay: c.fenceSay,
+		Drain: c.drain.snapshot(), End: c.end, EndSeen: c.endSeen, Flushed: c.flushed, CutAt: c.cutAt, Fence: c.fence.snapshot(), FencedAt: c.fencedAt, Fenced: c.fenced, FenceSay: c.fenceSay,
 		Received: c.received, Replayed: c.replayed, Still: c.still, Sampled: c.sampled,
 		Promote: c.promote.snapshot(), Verify: c.verify.snapshot(), Requested: c.requested, Polled: c.polled,
 		Contradiction: c.contradiction, Resolved: c.resolved, Steps: slices.Clone(c.steps),
@@ -74,7 +74,7 @@ func (c change) snapshot() ChangeSnapshot {
 func (c ChangeSnapshot) change() change {
 	return change{
 		kind: c.Kind, target: c.Target, automatic: c.Automatic, approval: both(c.Approval, ApprovalSnapshot.approval), began: c.Began,
-		drain: c.Drain.errand(), end: c.End, endSeen: c.EndSeen, cutAt: c.CutAt, fence: c.Fence.errand(), fencedAt: c.FencedAt, fenced: c.Fenced, fenceSay: c.FenceSay,
+		drain: c.Drain.errand(), end: c.End, endSeen: c.EndSeen, flushed: c.Flushed, cutAt: c.CutAt, fence: c.Fence.errand(), fencedAt: c.FencedAt, fenced: c.Fenced, fenceSay: c.FenceSay,
 		received: c.Received, replayed: c.Replayed, still: c.Still, sampled: c.Sampled,
 		promote: c.Promote.errand(), verify: c.Verify.errand(), requested: c.Requested, polled: c.Polled,
 		contradiction: c.Contradiction, resolved: c.Resolved, steps: slices.Clone(c.Steps),

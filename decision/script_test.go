@@ -37,7 +37,7 @@ var update = flag.Bool("update", false, "rewrite golden files; commit the change
 //	hook ok|fails|slow|done · promotion ok|deaf|fails|lost|takes 2s|slow|done · verify ok|fails|slow|done · restore ok|fails|slow|done
 //	(slow: the outcome is kept back until done; lost: it took effect, and that is never reported)
 //	approve NAME [epoch=N] [override=a,b] · resolve NAME [epoch=N] · abort · hold · resume
-//	switchover NAME [force] [drain=5s] · sessions N (so many are in a transaction; 0 lets a drain end)
+//	switchover NAME [force] [drain=5s] · sessions N (so many are in a transaction; 0 lets a drain end) · unflushed on|off
 //	status · decide [primary_dead|switchover] [to=NAME] · why (the same, shortened to what blocks)
 //	quietly COMMAND        what it leads to is not shown
 func TestScripts(t *testing.T) {
@@ -195,6 +195,8 @@ func doCommand(t *testing.T, w *world, line string, say func(string)) *world {
 	case "approve", "switchover", "resolve", "abort", "hold", "resume":
 		w.commands++
 		w.step(Commanded{At: w.now, CommandID: w.commands, Command: scriptCommand(t, w, f)})
+	case "unflushed":
+		w.unflushed = f[1] == "on"
 	case "disk", "cut", "drain", "hook", "promotion", "verify", "restore":
 		scriptHelpers(t, w, f)
 	case "status":

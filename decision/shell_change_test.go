@@ -25,6 +25,9 @@ func (s *shell) errand(a Action) Outcome {
 		if _, is := a.(Fence); is && s.seen != nil {
 			s.seen.fenced = true
 		}
+		if _, is := a.(Fence); is {
+			return Outcome{Detail: "done", End: Some(forkLSN)}
+		}
 		return Outcome{Detail: "done"}
 	}
 	i := s.e.node(p.Node)

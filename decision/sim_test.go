@@ -16,19 +16,20 @@ type world struct {
 	servers []*server
 	pace    time.Duration
 
-	disk     string // why writes fail; empty when they succeed
-	cutErr   string
-	drainErr string
-	left     uint64      // sessions in a transaction
-	draining Opt[uint64] // the Drain that waits for them
-	heard    Opt[Instant]
-	relaxed  Opt[uint64]
-	noTick   bool
-	file     Record         // the state file
-	kept     Opt[LastKnown] // the last known position beside it
-	routed   string         // node to which logins go, empty while held
-	openPath map[uint64]string
-	cutPaths uint64
+	disk      string // why writes fail; empty when they succeed
+	cutErr    string
+	drainErr  string
+	unflushed bool        // the fence cannot flush what was committed
+	left      uint64      // sessions in a transaction
+	draining  Opt[uint64] // the Drain that waits for them
+	heard     Opt[Instant]
+	relaxed   Opt[uint64]
+	noTick    bool
+	file      Record         // the state file
+	kept      Opt[LastKnown] // the last known position beside it
+	routed    string         // node to which logins go, empty while held
+	openPath  map[uint64]string
+	cutPaths  uint64
 
 	// What the operator's hook and the standby do when they are asked; how long a promotion takes.
 	hookErr, promoteErr, verifyErr, restoreErr string
@@ -384,11 +385,15 @@ func (w *world) fences(a Fence) Outcome {
 	case w.hookErr != "":
 		return Outcome{Err: w.hookErr}
 	case a.Hook:
-		return Outcome{Detail: "hooks.fence exit 0"}
+		o := Outcome{Detail: "hooks.fence exit 0"}
+		if a.SQL && !w.unflushed {
+			o.End = Some(w.server(a.Node).lsn)
+		}
+		return o
 	case w.server(a.Node).down():
 		return Outcome{Err: "connect: connection refused"}
 	}
-	return Outcome{Detail: "its sessions are ended and it is read only"}
+	return Outcome{Detail: "its sessions are ended and it is read only", End: Some(w.server(a.Node).lsn)}
 }
 
 // askPromotion is pg_promote(false) on a node, held against what must never be asked.

@@ -36,41 +36,52 @@ type Switch struct {
 // Name returns "switchover".
 func (Switch) Name() string { return "switchover" }
 
-// order judges the operator's order. What it lets happen begins once the order is on disk.
+// order takes the operator's order. What it lets happen begins once the order is on disk.
 func (e *Engine) order(c Switch) (string, Opt[Refusal]) {
+	p, refusal := e.judgeSwitch(c)
+	if refusal.Known {
+		return "", refusal
+	}
+	e.rec.Planned, e.dirty, e.ordered = Some(p), true, true
+	return fmt.Sprintf("the writer is changed to %s: open transactions have %s to end", c.To, p.Drain), Opt[Refusal]{}
+}
+
+// judgeSwitch says whether a switchover may be ordered now, and what would be.
+func (e *Engine) judgeSwitch(c Switch) (p Planned, refusal Opt[Refusal]) {
 	i := e.node(c.To)
 	switch {
 	case i < 0:
-		return "", refuse(RefusedUnknownNode, "the nodes are listed by /status", "no node is called %q", c.To)
+		return p, refuse(RefusedUnknownNode, "the nodes are listed by /status", "no node is called %q", c.To)
 	case e.cfg.Mode == ModeObserve:
-		return "", refuse(RefusedModeObserve, "promote the node with what manages it; pgtether follows", "the mode is observe: others promote")
+		return p, refuse(RefusedModeObserve, "promote the node with what manages it; pgtether follows", "the mode is observe: others promote")
 	case e.state == Promoting:
-		return "", refuse(RefusedUnderWay, "", "the writer is being changed already (%s)", e.step)
+		return p, refuse(RefusedUnderWay, "", "the writer is being changed already (%s)", e.step)
 	case e.rec.Planned.Known:
-		return "", refuse(RefusedUnderWay, "", "a switchover to %s has been ordered already", e.rec.Planned.V.Node)
+		return p, refuse(RefusedUnderWay, "", "a switchover to %s has been ordered already", e.rec.Planned.V.Node)
 	case !e.state.open():
-		return "", refuse(RefusedBlocked, "see /decision for what is awaited, and approve for a writer that is lost",
+		return p, refuse(RefusedBlocked, "see /decision for what is awaited, and approve for a writer that is lost",
 			"a switchover needs a writer that is open: the state is %s", Place{e.state, e.step})
 	case c.To == e.rec.Writer.Node:
-		return "", refuse(RefusedBlocked, "", "%s is the writer already", c.To)
+		return p, refuse(RefusedBlocked, "", "%s is the writer already", c.To)
+	case c.To == e.rec.Fenced:
+		return p, refuse(RefusedBlocked, "wait, or see /events for why it cannot be undone", "the fence of %s is not undone yet: it could not commit", c.To)
 	case e.diskErr != "":
-		return "", refuse(RefusedBlocked, "", "the writer is not changed while the state cannot be written: %s", e.diskErr)
+		return p, refuse(RefusedBlocked, "", "the writer is not changed while the state cannot be written: %s", e.diskErr)
 	case c.Drain < 0:
-		return "", refuse(RefusedBlocked, "", "the time for open transactions must not be negative")
+		return p, refuse(RefusedBlocked, "", "the time for open transactions must not be negative")
 	}
-	p := Planned{Node: c.To, Address: e.views[i].node.Address, At: e.now, Force: c.Force, Drain: c.Drain}
+	p = Planned{Node: c.To, Address: e.views[i].node.Address, At: e.now, Force: c.Force, Drain: c.Drain}
 	if p.Drain == 0 {
 		p.Drain = e.cfg.DrainTimeout
 	}
 	if most := e.cfg.HoldSession - holdReserve; p.Drain > most {
-		return "", refuse(RefusedBlocked, "shorten it, or raise hold.session", "open transactions may take at most %s (hold.session less %s), not %s", most,
+		return p, refuse(RefusedBlocked, "shorten it, or raise hold.session", "open transactions may take at most %s (hold.session less %s), not %s", most,
 			holdReserve, p.Drain)
 	}
 	if d := e.verdict(e.askFor(EventSwitchover, false, c.To, Some(approval{target: c.To}))); !d.Safe {
-		return "", refuse(RefusedBlocked, "see /decision/what-if?event=switchover&to="+c.To, "a switchover to %s is blocked by %s", c.To, strings.Join(d.Blocking, ", "))
+		return p, refuse(RefusedBlocked, "see /decision/what-if?event=switchover&to="+c.To, "a switchover to %s is blocked by %s", c.To, strings.Join(d.Blocking, ", "))
 	}
-	e.rec.Planned, e.dirty, e.ordered = Some(p), true, true
-	return fmt.Sprintf("the writer is changed to %s: open transactions have %s to end", c.To, p.Drain), Opt[Refusal]{}
+	return p, Opt[Refusal]{}
 }
 
 // countermand takes back an order that has not begun.
@@ -96,7 +107,7 @@ func (e *Engine) judgeOrder() {
 // lookOrdered says whether an ordered change begins now: its order is on disk, and the writer is well.
 func (e *Engine) lookOrdered(s *sight) {
 	p, ok := e.rec.Planned.Get()
-	if !ok || s.situation != sitWell || !e.state.open() || e.dirty || e.pending.Known {
+	if !ok || s.situation != sitWell || !e.state.open() || e.dirty || e.pending.Known || e.unfence.busy {
 		return
 	}
 	s.situation = sitOrdered
@@ -178,7 +189,7 @@ func (e *Engine) plannedUndoReason(c *change) string {
 		return e.standingText(w, e.writerView())
 	case !c.drain.sent.Known && e.now.Sub(c.began) > e.cfg.FreshFor():
 		return "the nodes were asked once more and did not answer in time"
-	case e.now.Sub(c.began) >= e.cfg.HoldSession-holdReserve:
+	case e.now.Sub(c.began) >= e.cfg.HoldSession-holdReserve && !e.stopping():
 		return fmt.Sprintf("it has taken %s, and clients wait no longer than hold.session (%s)", e.now.Sub(c.began).Round(time.Millisecond), e.cfg.HoldSession)
 	case c.drain.err != "":
 		return "sessions could not be brought to rest: " + c.drain.err
@@ -244,10 +255,24 @@ func (e *Engine) sampleText(c *change) string {
 	return fmt.Sprintf("%s must replay up to %s, %s more", c.target.Name, c.end.V, sizeText(uint64(max(c.end.V, c.replayed.V)-c.replayed.V)))
 }
 
-// plannedLoss is the loss of a planned change whose old writer has been replayed to its end.
+// plannedLoss is the loss of a planned change whose old writer has been replayed to its end. Commits that did not wait for the disk can be beyond
+// what a server says it has written: unless they were flushed with the fence, they are counted, as after a crash.
 func (e *Engine) plannedLoss(c *change) loss {
-	return loss{lossless: LosslessProven, bytes: Some(uint64(0)), relaxed: Some(uint64(0)), age: Some(time.Duration(0)),
+	l := loss{lossless: LosslessProven, bytes: Some(uint64(0)), relaxed: Some(uint64(0)), age: Some(time.Duration(0)),
 		why: fmt.Sprintf("the paths to the old writer are closed, it is fenced, and its end at %s is replayed", c.end.V)}
+	if c.flushed {
+		return l
+	}
+	switch l.relaxed = e.unconfirmed(c.replayed); {
+	case !l.relaxed.Known:
+		l.lossless = LosslessBounded
+	case l.relaxed.V > 0:
+		l.lossless = LosslessRelaxed
+	}
+	if l.lossless != LosslessProven {
+		l.why += "; commits that asked for less could not be flushed there first"
+	}
+	return l
 }
 
 // plannedStatus is how far the switchover has come.

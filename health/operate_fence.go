@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgtether/pgtether/decision"
 )
 
 // FenceReport is what a fence by SQL did.
@@ -18,11 +20,17 @@ type FenceReport struct {
 	Skipped string
 	// Ended counts the sessions that were ended, Left those among them that are still there, Superusers those that only a superuser may end.
 	Ended, Left, Superusers int
+	// End is a position that everything which was committed before is on disk up to, those commits included that did not wait for that
+	// (synchronous_commit = off) and could otherwise be beyond what the server says it has written. Unflushed says why it is not known.
+	End       decision.Opt[decision.LSN]
+	Unflushed string
 }
 
 // Complete reports whether nothing is known to be left that could write through the ordinary way: not a fence against whoever asks for a read-write
 // transaction, background workers or a restart with another configuration.
-func (r FenceReport) Complete() bool { return r.ReadOnly && r.Left == 0 && r.Superusers == 0 }
+func (r FenceReport) Complete() bool {
+	return r.ReadOnly && r.Left == 0 && r.Superusers == 0 && r.End.Known
+}
 
 // String says in words what was done.
 func (r FenceReport) String() string {
@@ -41,6 +49,9 @@ func (r FenceReport) String() string {
 	}
 	if r.Superusers > 0 {
 		parts = append(parts, counted(r.Superusers, "session of a superuser goes on", "sessions of superusers go on"))
+	}
+	if r.Unflushed != "" {
+		parts = append(parts, "what was committed could not be flushed: "+r.Unflushed)
 	}
 	return strings.Join(parts, "; ")
 }
@@ -108,7 +119,28 @@ func (f *fence) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return f.awaitGone(ctx)
+	if err := f.awaitGone(ctx); err != nil {
+		return err
+	}
+	return f.flush(ctx)
+}
+
+// flush makes everything durable that was committed, by a commit that waits for the disk and for no standby, and reads the position then. The
+// record that it writes says nothing to anybody.
+func (f *fence) flush(ctx context.Context) error {
+	answers, err := f.ask(ctx, []string{"BEGIN READ WRITE", "SET LOCAL synchronous_commit = local", "SELECT pg_logical_emit_message(true, 'pgtether', 'fence')",
+		"COMMIT", "SELECT pg_current_wal_flush_lsn() AS lsn"})
+	if err != nil {
+		return err
+	}
+	for _, a := range answers {
+		if a.err != nil {
+			f.report.Unflushed = reason(a.err)
+			return nil
+		}
+	}
+	f.report.End = lsn(single(answers[len(answers)-1]), "lsn")
+	return nil
 }
 
 const readOnlyParameter = "default_transaction_read_only"
@@ -177,7 +209,13 @@ func (f *fence) awaitGone(ctx context.Context) error {
 // of postgresql.conf comes into force again. It is for a node whose FenceReport was not WasReadOnly.
 func (Operator) UnfenceSQL(ctx context.Context, t Target) error {
 	return with(ctx, "unfence", t, func(ctx context.Context, l *link) error {
-		if err := l.exec(ctx, "ALTER SYSTEM RESET "+readOnlyParameter); err != nil {
+		err := l.exec(ctx, "ALTER SYSTEM RESET "+readOnlyParameter)
+		if isStatementError(err) {
+			if now, lookErr := l.setting(ctx, readOnlyParameter); lookErr == nil && now == "off" {
+				return nil // who may not set it has not set it
+			}
+		}
+		if err != nil {
 			return err
 		}
 		if err := l.reload(ctx); err != nil {

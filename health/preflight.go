@@ -15,6 +15,8 @@ const (
 	preflightArchiver
 	preflightOpen
 	preflightKept
+	preflightSuper
+	preflightMay
 )
 
 // longEnough is how old a transaction, and how old a failure of the archiver, must be to be worth a word.
@@ -34,13 +36,17 @@ var preflightStatements = []string{
 	preflightOpen: "SELECT pid, usename, coalesce(datname, '') AS datname, coalesce(host(client_addr), 'a local socket') AS client, state, application_name, " +
 		"extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds FROM pg_stat_activity WHERE backend_type = 'client backend' " +
 		"AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '" + longEnough + "' ORDER BY xact_start LIMIT " + strconv.Itoa(maxOpenShown),
+	preflightSuper: "SELECT count(*) AS n, coalesce(min(a.usename), '') AS one FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid WHERE r.rolsuper AND " + notOurs,
+	preflightMay: "SELECT CASE WHEN current_setting('server_version_num')::int < 150000 THEN false ELSE has_function_privilege('pg_reload_conf()', 'EXECUTE') END " +
+		"OR rolsuper AS may FROM pg_roles WHERE rolname = current_user",
 	preflightKept: "SELECT setting FROM pg_settings WHERE name = 'wal_keep_size'",
 }
 
 // CheckSwitchover asks both nodes what Check asks, and the writer for what a planned change leaves behind or waits for: prepared transactions, logical
-// slots, log that is not archived yet, transactions that have been open for long and who holds them. drain is how long open transactions would have. It
-// changes nothing and returns within about twice the targets' timeout; what could not be asked is said.
-func CheckSwitchover(ctx context.Context, writer, to Target, drain time.Duration) []Finding {
+// slots, log that is not archived yet, transactions that have been open for long and who holds them, and whether it can be fenced at all, by SQL or (hook)
+// by the operator's program. drain is how long open transactions would have. It changes nothing and returns within about twice the targets' timeout;
+// what could not be asked is said.
+func CheckSwitchover(ctx context.Context, writer, to Target, drain time.Duration, hook bool) []Finding {
 	f := &findings{all: Check(ctx, []Target{writer, to})}
 	err := with(ctx, "ask", writer, func(ctx context.Context, l *link) error {
 		answers, err := l.ask(ctx, preflightStatements)
@@ -49,6 +55,7 @@ func CheckSwitchover(ctx context.Context, writer, to Target, drain time.Duration
 		}
 		f.leftBehind(writer.Node, to.Node, answers)
 		f.longOpen(writer.Node, drain, answers[preflightOpen])
+		f.unfenceable(writer.Node, hook, single(answers[preflightSuper]), single(answers[preflightMay]))
 		return nil
 	})
 	if err != nil {
@@ -61,7 +68,7 @@ func CheckSwitchover(ctx context.Context, writer, to Target, drain time.Duration
 func (f *findings) leftBehind(writer, to string, answers []answer) {
 	for i, a := range answers {
 		if a.err != nil {
-			what := []string{"prepared transactions", "logical slots", "the archive's backlog", "the archiver", "open transactions", "wal_keep_size"}[i]
+			what := []string{"prepared transactions", "logical slots", "the archive's backlog", "the archiver", "open transactions", "wal_keep_size", "sessions of superusers", "privileges"}[i]
 			f.add(writer, Warning, what+" could not be read: "+reason(a.err), hintRole)
 		}
 	}
@@ -84,6 +91,22 @@ func (f *findings) leftBehind(writer, to string, answers []answer) {
 	}
 	if rows := answers[preflightArchiver].rows; len(rows) > 0 {
 		f.add(writer, Warning, "the archiver fails at "+rows[0]["wal"], "See pg_stat_archiver and the server's log.")
+	}
+}
+
+// unfenceable finds what would keep a fence by SQL from being complete: then the switchover would be undone, after its sessions were ended.
+func (f *findings) unfenceable(writer string, hook bool, super, may row) {
+	severity := Blocker
+	if hook {
+		severity = Info // its word is the one that counts
+	}
+	if n := number(super, "n").V; n > 0 {
+		f.add(writer, severity, fmt.Sprintf("%s (%q): pgtether cannot end them, and the fence of the old writer would be incomplete",
+			counted(n, "session of a superuser is there", "sessions of superusers are there"), super["one"]), "End them, or set hooks.fence.")
+	}
+	if may["may"] == "f" {
+		f.add(writer, severity, "the probe's role may not set default_transaction_read_only here: the old writer could not be fenced by SQL",
+			hintRole+" PostgreSQL 13 and 14 need hooks.fence.")
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgtether/pgtether/internal/lab"
 )
 
@@ -13,7 +15,9 @@ func testCheckSwitchover(ctx context.Context, t *testing.T, l *lab.Lab) {
 	a := l.Node(lab.RegionA)
 	writer, to := labTarget(l, lab.RegionA), labTarget(l, lab.RegionB)
 	must(t, l.Node(lab.RegionB).AwaitStreaming(ctx))
-	ask := func() string { return strings.Join(lines(CheckSwitchover(ctx, writer, to, 7*time.Second)), "\n") }
+	ask := func() string {
+		return strings.Join(lines(CheckSwitchover(ctx, writer, to, 7*time.Second, false)), "\n")
+	}
 	if got := ask(); !strings.Contains(got, "region-a warning: wal_keep_size is 0") {
 		t.Errorf("of a node that keeps no log for pg_rewind: %s", got)
 	}
@@ -39,6 +43,12 @@ func testCheckSwitchover(ctx context.Context, t *testing.T, l *lab.Lab) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	}
+	super, err := pgx.Connect(ctx, a.SuperDSN("postgres"))
+	must(t, err)
+	if got := ask(); !strings.Contains(got, `region-a blocker: 1 session of a superuser is there ("postgres")`) {
+		t.Errorf("beside a superuser: %s", got)
+	}
+	must(t, super.Close(ctx))
 	open, err := Operator{}.Transactions(ctx, writer)
 	must(t, err)
 	if age := open[pid]; age < 5*time.Second || age > time.Minute {
@@ -46,7 +56,7 @@ func testCheckSwitchover(ctx context.Context, t *testing.T, l *lab.Lab) {
 	}
 	dead := writer
 	dead.Address = "127.0.0.1:1"
-	if got := strings.Join(lines(CheckSwitchover(ctx, dead, to, time.Second)), "\n"); !strings.Contains(got, "could not be asked for") {
+	if got := strings.Join(lines(CheckSwitchover(ctx, dead, to, time.Second, false)), "\n"); !strings.Contains(got, "could not be asked for") {
 		t.Errorf("of a writer that is not there: %s", got)
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // endWithin bounds how long the sessions that waited for a change of the writer and cannot be kept are ended for, however many they are.
-const endWithin = 5 * time.Second
+const endWithin = 2 * time.Second
 
 // rest is where sessions wait at the end of their transaction while the writer is changed. Such a session belongs to nobody else: the forwarder has
 // handed both connections back, and what its client sends meanwhile stays in the kernel.
@@ -24,6 +24,8 @@ type rest struct {
 	// complete says that every session was asked; drained is called, once, when none of them is left to wait for.
 	complete bool
 	drained  func()
+	// limit ends the drain when nobody else does.
+	limit *time.Timer
 }
 
 // SessionsLeft counts the sessions of an epoch that is being drained.
@@ -33,12 +35,12 @@ type SessionsLeft struct {
 }
 
 // Drain stops every session of the epochs up to and including epoch at the end of its transaction and keeps it waiting there, its backend untouched,
-// until Undrain or Cut. A session that is idle stops now. Opaque sessions cannot be stopped and are not waited for. drained is called once, from
+// until Undrain or Cut, but no longer than hold.session: then it is undone. A session that is idle stops now. Opaque sessions cannot be stopped and are not waited for. drained is called once, from
 // any goroutine, when no session is left that is still to stop; not after Undrain or Cut. The caller has called Hold: nothing new begins.
 func (s *Server) Drain(epoch uint64, drained func()) {
 	s.control.Lock()
 	defer s.control.Unlock()
-	s.rest.begin(epoch, drained)
+	s.rest.begin(epoch, drained, time.AfterFunc(s.cfg.Load().Hold.Session, func() { s.Undrain(epoch) }))
 	for session, p := range s.roster.sessions() {
 		session.restOnce(p)
 	}
@@ -50,7 +52,14 @@ func (s *Server) Drain(epoch uint64, drained func()) {
 func (s *Server) Undrain(epoch uint64) {
 	s.control.Lock()
 	defer s.control.Unlock()
+	s.undrainLocked(epoch)
+}
+
+func (s *Server) undrainLocked(epoch uint64) {
 	asked, waiting := s.rest.end(epoch)
+	if asked == nil {
+		return // it is over already
+	}
 	for session, p := range asked {
 		session.mu.Lock()
 		s.forwarder.unpark(p) // one that is stopping just now finds the drain over, and goes on by itself
@@ -80,7 +89,7 @@ func (s *session) restOnce(p *pair) {
 }
 
 func (s *session) restLocked(p *pair) {
-	if p.tracker == nil || !s.srv.rest.ask(s, p) {
+	if s.ending || p.tracker == nil || !s.srv.rest.ask(s, p) {
 		return
 	}
 	s.srv.forwarder.park(p, func() { s.rested(p) })
@@ -92,9 +101,10 @@ func (s *session) rested(p *pair) {
 	case s.srv.roster.isStopping():
 		s.srv.rest.forget(s)
 		s.endAtRest(p, pgwire.Drained)
-	case s.srv.rest.wait(s, p):
 	case p.backend.cut.Err() != nil:
+		s.srv.rest.forget(s)
 		s.endAtRest(p, whyCut(p.backend))
+	case s.srv.rest.wait(s, p):
 	default: // undone meanwhile
 		s.resume(p)
 	}
@@ -133,10 +143,13 @@ func (s *Server) afterCut(waiting map[*session]*pair, why pgwire.Reason) {
 }
 
 // begin starts a drain; one of an older epoch is over.
-func (r *rest) begin(epoch uint64, drained func()) {
+func (r *rest) begin(epoch uint64, drained func(), limit *time.Timer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.epoch, r.complete, r.drained = epoch, false, drained
+	if r.limit != nil {
+		r.limit.Stop()
+	}
+	r.epoch, r.complete, r.drained, r.limit = epoch, false, drained, limit
 	r.asked = map[*session]*pair{}
 	if r.waiting == nil {
 		r.waiting = map[*session]*pair{}
@@ -150,6 +163,7 @@ func (r *rest) end(epoch uint64) (asked, waiting map[*session]*pair) {
 	if r.epoch == 0 || r.epoch > epoch {
 		return nil, nil
 	}
+	r.limit.Stop()
 	asked, waiting = r.asked, r.waiting
 	r.epoch, r.drained, r.asked, r.waiting = 0, nil, nil, nil
 	return asked, waiting

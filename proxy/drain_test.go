@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
@@ -293,4 +295,44 @@ func TestDrainsThatAreUndoneAreNoticedByNobody(t *testing.T) {
 			t.Errorf("%d backends for %d sessions, %d drains came to their end", pg.pid.Load()-1000, h.Stats().Open, complete)
 		}
 	})
+}
+
+// A session that has ended says its last words for a while when its client does not close: a drain that begins then must not wait for it.
+func TestADrainDoesNotWaitForASessionThatSaysItsLastWords(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, func(c *fakeConn) {
+			if c.accept() {
+				c.loggedIn("off")
+				_, _, _ = c.read()
+				c.sendMessages(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P05", Message: "idle for too long"})
+			}
+		})
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		c := h.login()
+		c.write(appendQuery(nil, "x"))
+		eventually(t, "the server has ended the session", func() bool { return h.metric("pgtether_sessions_total", endedByServer) == 1 })
+		over := h.startDrain(1)
+		if h.clients() == 0 && len(h.roster.sessions()) == 0 {
+			t.Error("the session is gone already: this test proves nothing")
+		}
+		eventually(t, "the drain is over", func() bool { return over() == 1 })
+		_ = c.Close()
+	})
+}
+
+// Nobody is kept at rest for longer than hold.session, whoever forgets to end a drain.
+func TestADrainEndsByItself(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	cfg := testConfig()
+	cfg.DrainTimeout, cfg.Hold.Session = 50*time.Millisecond, 3100*time.Millisecond
+	h := startServer(t, cfg, Deps{})
+	h.open(pg.route(1))
+	c := h.login()
+	over := h.startDrain(1)
+	eventually(t, "it waits", func() bool { return over() == 1 })
+	same(t, "after hold.session", c.query("x"), []string{"D x", "C SELECT 1", "Z I"})
+	if _, draining := h.Draining(); draining {
+		t.Error("the drain goes on")
+	}
 }

@@ -274,6 +274,9 @@ func (s *session) goesOn(p *pair) bool {
 // finish closes both connections and records the session's end.
 func (s *session) finish(p *pair, o outcome) {
 	defer s.srv.roster.remove(s)
+	s.mu.Lock()
+	s.ending = true // a drain that begins while its last words are said must not wait for it
+	s.mu.Unlock()
 	s.srv.rest.forget(s)
 	s.forget()
 	s.leave()

@@ -157,6 +157,7 @@ func (s *Server) Open(r Route) error {
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
+	s.undrainLocked(r.Epoch) // nobody waits at rest while the epoch is open
 	s.hold.open(route)
 	s.log.Info("route opened", "epoch", r.Epoch, "node", r.Node)
 	return nil

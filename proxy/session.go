@@ -54,8 +54,9 @@ type session struct {
 	// running is what a cancel for this session goes to; nil when its server gave no key. forget drops the client's key.
 	running *cancelTarget
 	forget  func()
-	// mu is held while the pair is handed over, so that a drain comes after that.
-	mu sync.Mutex
+	// mu is held while the pair is handed over, so that a drain comes after that, and guards ending: the session has ended, but for its last words.
+	mu     sync.Mutex
+	ending bool
 }
 
 func (s *Server) newSession(conn *net.TCPConn) *session {

@@ -40,9 +40,9 @@ func (s *scene) stage() *stage {
 			})
 			return r, nil
 		},
-		Plan: func(_ context.Context, c decision.Switch) (steps []decision.PlanStep, err error) {
-			st.locked(func() { steps = s.engine.Plan(c) })
-			return steps, nil
+		Plan: func(_ context.Context, c decision.Switch) (steps []decision.PlanStep, refusal decision.Opt[decision.Refusal], err error) {
+			st.locked(func() { steps, refusal = s.engine.Plan(c) })
+			return steps, refusal, nil
 		},
 		Preflight: func(context.Context, string) []admin.Finding {
 			return []admin.Finding{{Severity: "warning", What: "neither wal_log_hints nor data checksums are on"}}

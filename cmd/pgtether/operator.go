@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgtether/pgtether/decision"
 	"github.com/pgtether/pgtether/health"
@@ -41,20 +42,24 @@ type fenceRequest struct {
 	Target  string `json:"target"`
 }
 
+// fenceTimeout bounds the fence by SQL: it waits for sessions to end, and for a parameter to be in force, on a node that may be far away.
+const fenceTimeout = 10 * time.Second
+
 // Fence closes the node to writes where it can still be reached, and runs hooks.fence. With a hook its word is the one that counts.
-func (o *operator) Fence(ctx context.Context, a decision.Fence) (string, error) {
+func (o *operator) Fence(ctx context.Context, a decision.Fence) (string, decision.Opt[decision.LSN], error) {
 	var bySQL, byHook string
 	var sqlErr, hookErr error
+	var end decision.Opt[decision.LSN]
 	if a.SQL {
-		bySQL, sqlErr = o.fenceBySQL(ctx, a.Node)
+		bySQL, end, sqlErr = o.fenceBySQL(ctx, a.Node)
 	}
 	if a.Hook {
 		byHook, hookErr = o.fenceByHook(ctx, a)
 	}
 	if a.Hook && hookErr != nil || !a.Hook && sqlErr != nil {
-		return "", errors.Join(hookErr, sqlErr)
+		return "", end, errors.Join(hookErr, sqlErr)
 	}
-	return strings.Join(slices.DeleteFunc([]string{byHook, bySQL}, func(s string) bool { return s == "" }), "; "), nil
+	return strings.Join(slices.DeleteFunc([]string{byHook, bySQL}, func(s string) bool { return s == "" }), "; "), end, nil
 }
 
 // fenceByHook runs the operator's program.
@@ -69,20 +74,22 @@ func (o *operator) fenceByHook(ctx context.Context, a decision.Fence) (string, e
 	return "hooks.fence exited 0", nil
 }
 
-// fenceBySQL makes new transactions read-only and ends the sessions that are there.
-func (o *operator) fenceBySQL(ctx context.Context, node string) (string, error) {
+// fenceBySQL makes new transactions read-only, ends the sessions that are there, and says up to where what was committed is on disk.
+func (o *operator) fenceBySQL(ctx context.Context, node string) (string, decision.Opt[decision.LSN], error) {
 	t, err := o.target(node)
 	if err != nil {
-		return "", err
+		return "", decision.Opt[decision.LSN]{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
+	defer cancel()
 	report, err := o.nodes.FenceSQL(ctx, t)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("fence %s by SQL: %w", node, err)
+		return "", report.End, fmt.Errorf("fence %s by SQL: %w", node, err)
 	case !report.Complete():
-		return "", fmt.Errorf("fence %s by SQL: incomplete: %s", node, report)
+		return "", report.End, fmt.Errorf("fence %s by SQL: incomplete: %s", node, report)
 	}
-	return report.String(), nil
+	return report.String(), report.End, nil
 }
 
 // Promote ends the queries that hold replay back, which would keep the promotion waiting for them, and sends pg_promote once.

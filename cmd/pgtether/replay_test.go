@@ -100,16 +100,18 @@ func (*stagedPair) Drain(_ uint64, done func()) { done() }
 func (*stagedPair) Cut(uint64, decision.CutReason) control.CutReport {
 	return control.CutReport{Ended: 3, LastByteAge: -1}
 }
-func (*stagedPair) DataPlane() control.DataPlane                          { return control.DataPlane{HeardAge: -1, Relaxed: 0} }
-func (*stagedPair) Kick(string)                                           {}
-func (*stagedPair) Pace(time.Duration)                                    {}
-func (*stagedPair) Fence(context.Context, decision.Fence) (string, error) { return "fenced", nil }
-func (*stagedPair) Verify(context.Context, decision.Verify) error         { return nil }
-func (*stagedPair) Unfence(context.Context, string) error                 { return nil }
-func (*stagedPair) EndConflicts(context.Context, string) error            { return nil }
-func (*stagedPair) RestoreSync(context.Context, string, string) error     { return nil }
-func (*stagedPair) Checkpoint(context.Context, string) error              { return nil }
-func (s *stagedPair) Promote(context.Context, string) error               { s.promoted.Store(true); return nil }
+func (*stagedPair) DataPlane() control.DataPlane { return control.DataPlane{HeardAge: -1, Relaxed: 0} }
+func (*stagedPair) Kick(string)                  {}
+func (*stagedPair) Pace(time.Duration)           {}
+func (*stagedPair) Fence(context.Context, decision.Fence) (string, decision.Opt[decision.LSN], error) {
+	return "fenced", decision.Opt[decision.LSN]{}, nil
+}
+func (*stagedPair) Verify(context.Context, decision.Verify) error     { return nil }
+func (*stagedPair) Unfence(context.Context, string) error             { return nil }
+func (*stagedPair) EndConflicts(context.Context, string) error        { return nil }
+func (*stagedPair) RestoreSync(context.Context, string, string) error { return nil }
+func (*stagedPair) Checkpoint(context.Context, string) error          { return nil }
+func (s *stagedPair) Promote(context.Context, string) error           { s.promoted.Store(true); return nil }
 func (s *stagedPair) show(dead bool) {
 	standby, primary := s.node("region-b", decision.RoleStandby), s.node("region-a", decision.RolePrimary)
 	standby.Receiver = decision.Some(decision.Receiver{Running: !dead})

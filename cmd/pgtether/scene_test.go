@@ -120,7 +120,9 @@ func (s *scene) feed(event decision.Event) {
 			}
 		case decision.Cut:
 			outcome.LastByte = s.heard
-		case decision.Persist, decision.Fence, decision.Unfence, decision.Verify, decision.RestoreSync:
+		case decision.Fence:
+			outcome.End = s.a.CurrentLSN
+		case decision.Persist, decision.Unfence, decision.Verify, decision.RestoreSync:
 		default:
 			continue
 		}

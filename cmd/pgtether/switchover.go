@@ -27,7 +27,11 @@ type switchOrder struct {
 // dryRunBody is the answer to a dry run.
 type dryRunBody struct {
 	Decision decisionBody `json:"decision"`
-	Plan     []struct {
+	Refused  *struct {
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	} `json:"refused"`
+	Plan []struct {
 		Step string `json:"step"`
 		Does string `json:"does"`
 	} `json:"plan"`
@@ -94,14 +98,17 @@ func (o *switchOrder) run(cmd *cobra.Command) error {
 	defer c.http.CloseIdleConnections()
 	p := newPrinter(cmd.OutOrStdout())
 	if o.dryRun || !o.json {
-		safe, err := o.preview(cmd, c, p)
-		if err != nil || o.dryRun && safe {
+		why, err := o.preview(cmd, c, p)
+		if err != nil || o.dryRun && why == "" {
 			return err
 		}
-		if !safe {
-			return errors.New("the switchover is blocked, and nothing was changed")
+		if why != "" {
+			return fmt.Errorf("the switchover is blocked, and nothing was changed: %s", why)
 		}
 	}
+	// From here on an interrupt asks for it to be undone.
+	interrupted, stop := signal.NotifyContext(context.WithoutCancel(cmd.Context()), syscall.SIGINT, syscall.SIGTERM)
+	defer func() { stop() }()
 	body, err := c.post(cmd.Context(), "/admin/switch", o.query(false), nil)
 	if o.json {
 		if _, writeErr := cmd.OutOrStdout().Write(body); writeErr != nil {
@@ -127,7 +134,8 @@ func (o *switchOrder) run(cmd *cobra.Command) error {
 	}
 	p.line()
 	p.line(text(begun.Message))
-	return o.watch(cmd.Context(), c, p, begun.ID)
+	w := watcher{order: o, client: c, p: p, since: begun.ID, began: time.Now()}
+	return errors.Join(w.watch(cmd.Context(), interrupted, stop), p.err)
 }
 
 // nothing takes what is not to be shown.
@@ -135,28 +143,46 @@ type nothing struct{}
 
 func (nothing) Write(b []byte) (int, error) { return len(b), nil }
 
-// preview shows what would happen, and says whether it may.
-func (o *switchOrder) preview(cmd *cobra.Command, c *client, p *printer) (safe bool, err error) {
+// preview shows what would happen, and says why it may not; empty when it may.
+func (o *switchOrder) preview(cmd *cobra.Command, c *client, p *printer) (why string, err error) {
 	body, err := c.post(cmd.Context(), "/admin/switch", o.query(true), nil)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	var d dryRunBody
 	if err := json.Unmarshal(body, &d); err != nil {
-		return false, fmt.Errorf("read the answer of %s: %w", c.base.JoinPath("/admin/switch"), err)
+		return "", fmt.Errorf("read the answer of %s: %w", c.base.JoinPath("/admin/switch"), err)
 	}
-	safe = d.Decision.Verdict == "SAFE"
 	if o.json {
 		_, err := cmd.OutOrStdout().Write(body)
-		return safe, err
+		return d.blocked(), err
 	}
 	whole, err := json.Marshal(d.Decision)
 	if err != nil {
-		return safe, fmt.Errorf("write decision: %w", err)
+		return "", fmt.Errorf("write decision: %w", err)
 	}
 	if err := printDecision(p, whole); err != nil {
-		return safe, err
+		return "", err
 	}
+	d.print(p)
+	return d.blocked(), p.err
+}
+
+// blocked says what keeps the switchover from happening.
+func (d *dryRunBody) blocked() string {
+	if d.Refused != nil {
+		return d.Refused.Message
+	}
+	for _, f := range d.Findings {
+		if f.Severity == "blocker" {
+			return f.What
+		}
+	}
+	return ""
+}
+
+// print shows what was found, and the plan.
+func (d *dryRunBody) print(p *printer) {
 	if len(d.Findings) > 0 {
 		p.line()
 		rows := [][]cell{header("FOUND", "NODE", "WHAT")}
@@ -175,7 +201,6 @@ func (o *switchOrder) preview(cmd *cobra.Command, c *client, p *printer) (safe b
 		rows = append(rows, words(s.Step, s.Does))
 	}
 	p.table(rows)
-	return safe, p.err
 }
 
 func findingColour(severity string) colour {
@@ -188,18 +213,29 @@ func findingColour(severity string) colour {
 	return plainText
 }
 
-// watchEvery is how often progress is asked for.
-const watchEvery = 200 * time.Millisecond
+const (
+	// watchEvery is how often progress is asked for.
+	watchEvery = 200 * time.Millisecond
+	// silentFor is how long the proxy may give no answer before the command gives up: it may be starting again.
+	silentFor = 30 * time.Second
+	// openWithin is how long the writer may take to be open again once the switchover was undone.
+	openWithin = 30 * time.Second
+)
 
 // watch shows how it goes until it has ended. An interrupt asks for it to be undone.
-func (o *switchOrder) watch(ctx context.Context, c *client, p *printer, since uint64) error {
-	interrupted, stop := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGINT, syscall.SIGTERM)
-	defer func() { stop() }()
-	w := watcher{order: o, client: c, p: p, since: since, began: time.Now()}
+func (w *watcher) watch(ctx, interrupted context.Context, stop func()) error {
+	answered := time.Now()
 	for {
 		over, err := w.look(ctx)
-		if over || err != nil {
-			return errors.Join(err, p.err)
+		var exit *exitError
+		switch {
+		case err == nil && !over:
+			answered = time.Now()
+		case !over && errors.As(err, &exit) && exit.code == exitUnreachable && time.Since(answered) < silentFor:
+		case !over && err != nil:
+			return fmt.Errorf("%w; whether the switchover goes on is not known: pgtether status, pgtether events", err)
+		default:
+			return err
 		}
 		select {
 		case <-interrupted.Done():
@@ -220,6 +256,8 @@ type watcher struct {
 	began  time.Time
 	said   string
 	undone string
+	gaveUp time.Time // when it was seen to be undone
+	lost   int       // how often it was seen to be over without an event that says so
 }
 
 // look prints what has happened since, and says whether it has ended.
@@ -247,7 +285,7 @@ func (w *watcher) look(ctx context.Context) (over bool, err error) {
 		w.say(known(e.Step, asIs), e.Message)
 		switch e.Kind {
 		case "undone":
-			w.undone = e.Message
+			w.undone, w.gaveUp = e.Message, time.Now()
 		case "halted":
 			return true, fmt.Errorf("an operator must decide: %s (pgtether decision)", known(s.Message, asIs))
 		}
@@ -255,6 +293,12 @@ func (w *watcher) look(ctx context.Context) (over bool, err error) {
 	switch {
 	case w.undone != "" && s.Writes == "open":
 		return true, errors.New(w.undone)
+	case w.undone != "" && time.Since(w.gaveUp) > openWithin:
+		return true, fmt.Errorf("%s; no writer is open since: %s (pgtether decision)", w.undone, known(s.Message, asIs))
+	case w.undone == "" && s.Switchover == nil && s.Writes == "open" && known(s.Writer, asIs) != w.order.to:
+		if w.lost++; w.lost > 2 { // the event may have come after the question for events
+			return true, fmt.Errorf("the writer is %s (pgtether events)", known(s.Writer, asIs))
+		}
 	case w.undone == "" && s.Switchover == nil && s.Writes == "open" && s.LastChange != nil && known(s.Writer, asIs) == w.order.to:
 		w.done(s)
 		return true, nil

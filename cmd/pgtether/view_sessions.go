@@ -65,7 +65,7 @@ func (d *daemon) preflight(ctx context.Context, to string) []admin.Finding {
 		return nil
 	}
 	from.Passing, target.Passing = true, true // we are not another pgtether
-	found := health.CheckSwitchover(ctx, from, target, d.holder.Current().Drain.Timeout.Std())
+	found := health.CheckSwitchover(ctx, from, target, d.holder.Current().Drain.Timeout.Std(), d.holder.Current().Hooks.Fence != "")
 	out := make([]admin.Finding, len(found))
 	for i, f := range found {
 		out[i] = admin.Finding{Severity: string(f.Severity), What: f.What}

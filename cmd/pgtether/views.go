@@ -28,9 +28,9 @@ func (d *daemon) newAdmin(file *config.File, clock *control.Clock) *admin.Server
 			return a, unavailable(err)
 		},
 		Command: d.command,
-		Plan: func(ctx context.Context, c decision.Switch) ([]decision.PlanStep, error) {
-			steps, err := d.loop.Plan(ctx, c)
-			return steps, unavailable(err)
+		Plan: func(ctx context.Context, c decision.Switch) ([]decision.PlanStep, decision.Opt[decision.Refusal], error) {
+			steps, refusal, err := d.loop.Plan(ctx, c)
+			return steps, refusal, unavailable(err)
 		},
 		Preflight:     d.preflight,
 		ListSessions:  d.listSessions,

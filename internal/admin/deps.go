@@ -28,8 +28,9 @@ type Deps struct {
 	WhatIf func(ctx context.Context, q decision.Question) (decision.Decision, error)
 	// Command hands an operator's command to the engine. It returns ErrUnavailable when there is nobody to take it any more.
 	Command func(ctx context.Context, c decision.Command) (CommandReply, error)
-	// Plan says what a switchover would do, step by step. It returns ErrUnavailable when there is nobody to ask any more.
-	Plan func(ctx context.Context, c decision.Switch) ([]decision.PlanStep, error)
+	// Plan says what a switchover would do, step by step, and why it would be refused, if it would. It returns ErrUnavailable when there is nobody to
+	// ask any more.
+	Plan func(ctx context.Context, c decision.Switch) ([]decision.PlanStep, decision.Opt[decision.Refusal], error)
 	// Preflight asks the nodes for what whoever orders a switchover to a node should know. It returns when ctx ends at the latest.
 	Preflight func(ctx context.Context, to string) []Finding
 	// ListSessions lists the sessions of the data plane, with since when each is in a transaction as far as the writer says so in time.

@@ -39,7 +39,7 @@ type world struct {
 	whatIf   func(context.Context, decision.Question) (decision.Decision, error)
 	command  func(context.Context, decision.Command) (CommandReply, error)
 	sessions Sessions
-	plan     func(context.Context, decision.Switch) ([]decision.PlanStep, error)
+	plan     func(context.Context, decision.Switch) ([]decision.PlanStep, decision.Opt[decision.Refusal], error)
 	found    []Finding
 	listed   []Session
 	reload   func(context.Context) (Reloaded, error)

@@ -18,7 +18,9 @@ type switchBody struct {
 
 // dryRunBody says what a switchover would do.
 type dryRunBody struct {
-	Decision decisionBody   `json:"decision"`
+	Decision decisionBody `json:"decision"`
+	// Refused says why the order would be refused; null when it would be taken.
+	Refused  *errorDetail   `json:"refused"`
 	Plan     []planStepBody `json:"plan"`
 	Findings []Finding      `json:"findings"`
 }
@@ -32,7 +34,7 @@ type planStepBody struct {
 type Finding struct {
 	// Node is null when it is about no single one.
 	Node *string `json:"node"`
-	// Severity is warning or info.
+	// Severity is blocker, warning or info. A blocker refuses the order: the switchover would be undone after its sessions were ended.
 	Severity string `json:"severity"`
 	What     string `json:"what"`
 	// Hint says what can be done about it; null when nothing need be.
@@ -52,6 +54,16 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		s.dryRun(w, r, c)
 		return
 	}
+	if why := s.blocker(r.Context(), c.To); why != "" {
+		refusal := decision.Refusal{Code: decision.RefusedBlocked, Message: "a switchover to " + c.To + " would fail: " + why, Hint: "dry_run=true says what else there is to know"}
+		d, err := s.deps.WhatIf(r.Context(), decision.Question{Event: decision.EventSwitchover, To: c.To})
+		if err != nil {
+			s.unavailable(w, r, err, "try again")
+			return
+		}
+		s.refuseCommand(w, r, c, refusal, d)
+		return
+	}
 	before := s.deps.EventsNewest()
 	given, err := s.deps.Command(r.Context(), c)
 	if err != nil {
@@ -67,6 +79,21 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 	}
 	s.deps.Log.Info("admin command", "command", c.Name(), "client", r.RemoteAddr, "outcome", given.Message)
 	reply(w, r, http.StatusAccepted, switchBody{ID: before, Message: given.Message, Decision: s.renderDecision(given.Decision)})
+}
+
+// blocker asks the nodes, and returns the first thing found that would make a switchover fail; empty when nothing was.
+func (s *Server) blocker(ctx context.Context, to string) string {
+	if !s.isNode(to) || s.deps.Status().Writer == decision.Some(to) {
+		return "" // the engine says so
+	}
+	ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
+	defer cancel()
+	for _, f := range s.deps.Preflight(ctx, to) {
+		if f.Severity == "blocker" {
+			return f.What
+		}
+	}
+	return ""
 }
 
 // switchOf reads the order, and answers when it is none.
@@ -120,12 +147,15 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request, c decision.Switc
 			Decision: s.renderDecision(d)})
 		return
 	}
-	steps, err := s.deps.Plan(r.Context(), c)
+	steps, refusal, err := s.deps.Plan(r.Context(), c)
 	if err != nil {
 		s.unavailable(w, r, err, "try again")
 		return
 	}
 	body := dryRunBody{Decision: s.renderDecision(d), Plan: []planStepBody{}, Findings: []Finding{}}
+	if why, refused := refusal.Get(); refused {
+		body.Refused = &errorDetail{Code: string(why.Code), Message: why.Message, Hint: why.Hint}
+	}
 	for _, p := range steps {
 		body.Plan = append(body.Plan, planStepBody{p.Step.String(), p.Does})
 	}

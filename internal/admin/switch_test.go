@@ -84,12 +84,13 @@ func TestADryRunSaysWhatWouldHappenAndChangesNothing(t *testing.T) {
 	w, told := taking(CommandReply{})
 	node, hint := "region-a", "end it"
 	w.found = []Finding{{Node: &node, Severity: "warning", What: "a transaction has been open for 1m0s", Hint: &hint}, {Severity: "info", What: "nothing else"}}
-	w.plan = func(_ context.Context, c decision.Switch) ([]decision.PlanStep, error) {
-		return []decision.PlanStep{{Step: decision.Draining, Does: fmt.Sprintf("waits %s, force %v", c.Drain, c.Force)}}, nil
+	w.plan = func(_ context.Context, c decision.Switch) ([]decision.PlanStep, decision.Opt[decision.Refusal], error) {
+		return []decision.PlanStep{{Step: decision.Draining, Does: fmt.Sprintf("waits %s, force %v", c.Drain, c.Force)}},
+			decision.Some(decision.Refusal{Code: decision.RefusedBlocked, Message: "open transactions may take at most 12s"}), nil
 	}
 	r := start(t, w)
 	a := r.do("POST", "/admin/switch?region=region-a&dry_run=true&timeout=7s&force=true", nil)
-	for _, want := range []string{"waits 7s, force true", `"draining"`, "open for 1m0s", `"criteria"`} {
+	for _, want := range []string{"waits 7s, force true", "open transactions may take at most 12s", `"draining"`, "open for 1m0s", `"criteria"`} {
 		if a.status != http.StatusOK || !strings.Contains(a.body, want) {
 			t.Errorf("answers %d without %q\n%s", a.status, want, a.body)
 		}

@@ -34,13 +34,15 @@ type pair struct {
 	evidence chan struct{} // when not nil, no bundle is written before it is closed
 }
 
-func (p *pair) Fence(context.Context, decision.Fence) (string, error) { return "fenced", nil }
-func (p *pair) Verify(context.Context, decision.Verify) error         { return nil }
-func (p *pair) Unfence(context.Context, string) error                 { return nil }
-func (p *pair) EndConflicts(context.Context, string) error            { return nil }
-func (p *pair) RestoreSync(context.Context, string, string) error     { return nil }
-func (p *pair) Checkpoint(context.Context, string) error              { return nil }
-func (p *pair) set(change func())                                     { p.mu.Lock(); defer p.mu.Unlock(); change() }
+func (p *pair) Fence(context.Context, decision.Fence) (string, decision.Opt[decision.LSN], error) {
+	return "fenced", decision.Opt[decision.LSN]{}, nil
+}
+func (p *pair) Verify(context.Context, decision.Verify) error     { return nil }
+func (p *pair) Unfence(context.Context, string) error             { return nil }
+func (p *pair) EndConflicts(context.Context, string) error        { return nil }
+func (p *pair) RestoreSync(context.Context, string, string) error { return nil }
+func (p *pair) Checkpoint(context.Context, string) error          { return nil }
+func (p *pair) set(change func())                                 { p.mu.Lock(); defer p.mu.Unlock(); change() }
 func (p *pair) Promote(_ context.Context, node string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

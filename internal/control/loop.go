@@ -61,8 +61,9 @@ type Prober interface {
 // Operator does to nodes what the engine asks for. Every call blocks, ends when ctx does, and may be made beside others; the loop makes them
 // on goroutines of its own.
 type Operator interface {
-	// Fence keeps the old writer from accepting writes and says in words what was done.
-	Fence(ctx context.Context, a decision.Fence) (detail string, err error)
+	// Fence keeps the old writer from accepting writes and says in words what was done, and up to where what was committed there is on disk, if it
+	// made sure of that.
+	Fence(ctx context.Context, a decision.Fence) (detail string, end decision.Opt[decision.LSN], err error)
 	// Promote sends pg_promote(false), once.
 	Promote(ctx context.Context, node string) error
 	// Verify proves that a promoted node can commit.
@@ -212,11 +213,10 @@ func (l *Loop) WhatIf(ctx context.Context, q decision.Question) (decision.Decisi
 	return d, err
 }
 
-// Plan says what a switchover would do now, step by step. Nothing changes by it.
-func (l *Loop) Plan(ctx context.Context, c decision.Switch) ([]decision.PlanStep, error) {
-	var steps []decision.PlanStep
-	err := l.ask(ctx, func() { steps = l.engine.Plan(c) })
-	return steps, err
+// Plan says what a switchover would do now, step by step, and why it would be refused, if it would. Nothing changes by it.
+func (l *Loop) Plan(ctx context.Context, c decision.Switch) (steps []decision.PlanStep, refusal decision.Opt[decision.Refusal], err error) {
+	err = l.ask(ctx, func() { steps, refusal = l.engine.Plan(c) })
+	return steps, refusal, err
 }
 
 // Reply is what became of a command, with the decision as it stands after it.
