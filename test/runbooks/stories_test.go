@@ -1,6 +1,7 @@
 package runbooks
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,35 +92,77 @@ func (s *site) switchOver() {
 // awaitStep waits until the change, or what keeps it from beginning, is at that step.
 func (s *site) awaitStep(step string) {
 	s.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
-		out, err := s.try("", "pgtether status --json")
+	if out, reached := s.reaches(step, patience); !reached {
+		s.Fatalf("waited for the step %s:\n%s\n%s", step, out, s.logs())
+	}
+}
+
+// reaches waits for so long at most, and returns the last status.
+func (s *site) reaches(step string, within time.Duration) (out string, reached bool) {
+	s.Helper()
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		out, _ = s.try("", "pgtether status --json")
 		if strings.Contains(out, `"step": "`+step+`"`) || strings.Contains(out, `"step":"`+step+`"`) {
-			return
-		}
-		if time.Now().After(end) {
-			s.Fatalf("waited for the step %s: %v\n%s\n%s", step, err, out, s.logs())
+			return out, true
 		}
 	}
+	return out, false
 }
 
 // halted has a promotion that never completes, the target lost, and the old writer started again. The writer is region-b.
 func (s *site) halted() {
 	s.Helper()
 	s.sh("", `sed -i 's/^mode = .*/&\npromote_timeout = "2s"/' etc/pgtether.toml && systemctl reload pgtether`)
-	for _, process := range s.processes(s.b(), "startup") {
-		s.must(syscall.Kill(process, syscall.SIGSTOP))
+	replay := func(signal syscall.Signal) {
+		for _, process := range s.processes(s.b(), "startup") {
+			s.must(syscall.Kill(process, signal))
+		}
 	}
+	replay(syscall.SIGSTOP)
 	s.kill(s.a())
 	s.awaitStep("blocked")
 	s.run("approve")
+	// A process that is stopped while it holds a lock lets nobody look at the node, and the change is undone: then it is stopped elsewhere.
+	for range 3 {
+		if _, reached := s.reaches("halted", 10*time.Second); reached {
+			break
+		}
+		if _, back := s.reaches("blocked", 10*time.Second); back {
+			replay(syscall.SIGCONT)
+			time.Sleep(time.Second)
+			replay(syscall.SIGSTOP)
+			s.run("approve")
+		}
+	}
 	s.awaitStep("halted")
 	s.kill(s.b())
 	s.sh(s.a(), "systemctl start postgresql")
 	writer := s.a()
+	s.awaitPrimary(writer)
 	s.mirrored = false // the page has region-b for the one that is opened
 	s.says(s.run("halted"), "halted", "region-b")
 	s.await("PRIMARY_ACTIVE", writer)
 	s.write()
+}
+
+// awaitPrimary waits until the node is seen to answer as a primary.
+func (s *site) awaitPrimary(node string) {
+	s.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		var now struct {
+			Nodes []struct{ Name, Role, Evidence string }
+		}
+		out, err := s.try("", "pgtether status --json")
+		if err != nil || json.Unmarshal([]byte(out), &now) != nil {
+			continue
+		}
+		for _, n := range now.Nodes {
+			if n.Name == node && n.Role == "primary" && n.Evidence == "answers" {
+				return
+			}
+		}
+	}
+	s.Fatalf("%s is not seen as a primary\n%s", node, s.logs())
 }
 
 // processes are those of a node's server with that word in their title.
