@@ -119,7 +119,10 @@ func TestOnlyAWatchedSynchronousStandbyProvesThatNothingIsLost(t *testing.T) {
 		if c.change != nil {
 			c.change(&k, &p)
 		}
-		got := lossOf(Some(k), Some(c.received), func(e *Engine) { gone(e); e.plane, e.confirmed = p, []confirmation{{lsn: 990, at: Instant(90 * time.Second)}} })
+		got := lossOf(Some(k), Some(c.received), func(e *Engine) {
+			gone(e)
+			e.plane, e.confirmed = p, []confirmation{{lsn: 990, at: Instant(90 * time.Second)}}
+		})
 		if got.lossless != c.want {
 			t.Errorf("%s: %s (%s), want %s", name, got.lossless, got.why, c.want)
 		}
