@@ -64,6 +64,25 @@ func CheckSwitchover(ctx context.Context, writer, to Target, drain time.Duration
 	return f.all
 }
 
+// Unfenceable asks a writer for what would keep a fence by SQL from being complete, and says it in words; empty when nothing is found, when there is a
+// hook whose word counts instead, and when the node does not say.
+func Unfenceable(ctx context.Context, writer Target, hook bool) string {
+	f := &findings{}
+	_ = with(ctx, "ask", writer, func(ctx context.Context, l *link) error {
+		answers, err := l.ask(ctx, []string{preflightStatements[preflightSuper], preflightStatements[preflightMay]})
+		if err == nil {
+			f.unfenceable(writer.Node, hook, single(answers[0]), single(answers[1]))
+		}
+		return err
+	})
+	for _, found := range f.all {
+		if found.Severity == Blocker {
+			return found.What
+		}
+	}
+	return ""
+}
+
 // leftBehind finds what exists on the old writer only.
 func (f *findings) leftBehind(writer, to string, answers []answer) {
 	for i, a := range answers {

@@ -47,6 +47,7 @@ func (s *scene) stage() *stage {
 		Preflight: func(context.Context, string) []admin.Finding {
 			return []admin.Finding{{Severity: "warning", What: "neither wal_log_hints nor data checksums are on"}}
 		},
+		Unfenceable:  func(context.Context) string { return "" },
 		ListSessions: func(context.Context) []admin.Session { return nil },
 		Sessions:     func() admin.Sessions { return admin.Sessions{} },
 		Events:       st.eventsSince, EventsNewest: st.eventsNewest, EventsChanged: func() <-chan struct{} { return nil },

@@ -78,3 +78,17 @@ func (d *daemon) preflight(ctx context.Context, to string) []admin.Finding {
 	}
 	return out
 }
+
+// unfenceable asks the writer why a fence of it would be incomplete.
+func (d *daemon) unfenceable(ctx context.Context) string {
+	writer, ok := d.loop.View().Status.Writer.Get()
+	if !ok {
+		return ""
+	}
+	t, ok := d.probes.target(writer)
+	if !ok {
+		return ""
+	}
+	t.Passing = true
+	return health.Unfenceable(ctx, t, d.holder.Current().Hooks.Fence != "")
+}

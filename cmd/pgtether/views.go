@@ -33,6 +33,7 @@ func (d *daemon) newAdmin(file *config.File, clock *control.Clock) *admin.Server
 			return steps, refusal, unavailable(err)
 		},
 		Preflight:     d.preflight,
+		Unfenceable:   d.unfenceable,
 		ListSessions:  d.listSessions,
 		Sessions:      d.sessions,
 		Events:        d.eventsSince,

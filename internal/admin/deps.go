@@ -33,6 +33,9 @@ type Deps struct {
 	Plan func(ctx context.Context, c decision.Switch) ([]decision.PlanStep, decision.Opt[decision.Refusal], error)
 	// Preflight asks the nodes for what whoever orders a switchover to a node should know. It returns when ctx ends at the latest.
 	Preflight func(ctx context.Context, to string) []Finding
+	// Unfenceable asks the writer why a fence of it would be incomplete, so that a switchover would be undone after its sessions were ended; empty when
+	// nothing speaks against it, or the writer does not answer before ctx ends.
+	Unfenceable func(ctx context.Context) string
 	// ListSessions lists the sessions of the data plane, with since when each is in a transaction as far as the writer says so in time.
 	ListSessions func(ctx context.Context) []Session
 	// Sessions counts the sessions of the data plane.

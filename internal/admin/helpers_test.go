@@ -30,21 +30,22 @@ const patience = 30 * time.Second
 
 // world is what a server under test is told. Its fields may be changed before the server is started; events at any time.
 type world struct {
-	token    string
-	ready    bool
-	why      string
-	exiting  bool
-	status   decision.Status
-	decision decision.Decision
-	whatIf   func(context.Context, decision.Question) (decision.Decision, error)
-	command  func(context.Context, decision.Command) (CommandReply, error)
-	sessions Sessions
-	plan     func(context.Context, decision.Switch) ([]decision.PlanStep, decision.Opt[decision.Refusal], error)
-	found    []Finding
-	listed   []Session
-	reload   func(context.Context) (Reloaded, error)
-	stateID  string
-	log      bytes.Buffer
+	token       string
+	ready       bool
+	why         string
+	exiting     bool
+	status      decision.Status
+	decision    decision.Decision
+	whatIf      func(context.Context, decision.Question) (decision.Decision, error)
+	command     func(context.Context, decision.Command) (CommandReply, error)
+	sessions    Sessions
+	plan        func(context.Context, decision.Switch) ([]decision.PlanStep, decision.Opt[decision.Refusal], error)
+	found       []Finding
+	unfenceable string
+	listed      []Session
+	reload      func(context.Context) (Reloaded, error)
+	stateID     string
+	log         bytes.Buffer
 
 	mu     sync.Mutex // guards the following fields
 	events []Event
@@ -55,7 +56,10 @@ type world struct {
 var startedAt = time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.FixedZone("CET", 3600))
 
 func newWorld() *world {
-	return &world{ready: true, why: "serving", wake: make(chan struct{}), stateID: "6f1c"}
+	return &world{ready: true, why: "serving", wake: make(chan struct{}), stateID: "6f1c",
+		plan: func(context.Context, decision.Switch) (steps []decision.PlanStep, refusal decision.Opt[decision.Refusal], err error) {
+			return
+		}}
 }
 
 func (w *world) deps() Deps {
@@ -70,6 +74,7 @@ func (w *world) deps() Deps {
 		Command:       w.command,
 		Plan:          w.plan,
 		Preflight:     func(context.Context, string) []Finding { return w.found },
+		Unfenceable:   func(context.Context) string { return w.unfenceable },
 		ListSessions:  func(context.Context) []Session { return w.listed },
 		Sessions:      func() Sessions { return w.sessions },
 		Events:        w.since,

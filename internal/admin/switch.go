@@ -54,7 +54,7 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		s.dryRun(w, r, c)
 		return
 	}
-	if why := s.blocker(r.Context(), c.To); why != "" {
+	if why := s.blocker(r.Context(), c); why != "" {
 		refusal := decision.Refusal{Code: decision.RefusedBlocked, Message: "a switchover to " + c.To + " would fail: " + why, Hint: "dry_run=true says what else there is to know"}
 		d, err := s.deps.WhatIf(r.Context(), decision.Question{Event: decision.EventSwitchover, To: c.To})
 		if err != nil {
@@ -81,19 +81,14 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 	reply(w, r, http.StatusAccepted, switchBody{ID: before, Message: given.Message, Decision: s.renderDecision(given.Decision)})
 }
 
-// blocker asks the nodes, and returns the first thing found that would make a switchover fail; empty when nothing was.
-func (s *Server) blocker(ctx context.Context, to string) string {
-	if !s.isNode(to) || s.deps.Status().Writer == decision.Some(to) {
-		return "" // the engine says so
+// blocker says what the engine cannot know and would make a switchover fail; empty when nothing was found, or the engine refuses it anyway.
+func (s *Server) blocker(ctx context.Context, c decision.Switch) string {
+	if _, refusal, err := s.deps.Plan(ctx, c); err != nil || refusal.Known {
+		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
 	defer cancel()
-	for _, f := range s.deps.Preflight(ctx, to) {
-		if f.Severity == "blocker" {
-			return f.What
-		}
-	}
-	return ""
+	return s.deps.Unfenceable(ctx)
 }
 
 // switchOf reads the order, and answers when it is none.

@@ -129,3 +129,13 @@ func TestStatusShowsHowFarASwitchoverHasCome(t *testing.T) {
 		}
 	}
 }
+
+func TestAnOrderWhoseFenceWouldBeIncompleteIsRefusedBeforeASessionIsEnded(t *testing.T) {
+	w, told := taking(CommandReply{})
+	w.unfenceable = "2 sessions of superusers are there"
+	a := start(t, w).do("POST", "/admin/switch?region=region-b", nil)
+	if a.status != http.StatusConflict || !strings.Contains(a.body, "2 sessions of superusers are there") || len(*told) != 0 {
+		t.Errorf("answers %d, the engine was told %v\n%s", a.status, *told, a.body)
+	}
+	conforms(t, "Refusal", a.body)
+}
