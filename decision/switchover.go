@@ -63,8 +63,6 @@ func (e *Engine) judgeSwitch(c Switch) (p Planned, refusal Opt[Refusal]) {
 			"a switchover needs a writer that is open: the state is %s", Place{e.state, e.step})
 	case c.To == e.rec.Writer.Node:
 		return p, refuse(RefusedBlocked, "", "%s is the writer already", c.To)
-	case c.To == e.rec.Fenced:
-		return p, refuse(RefusedBlocked, "wait, or see /events for why it cannot be undone", "the fence of %s is not undone yet: it could not commit", c.To)
 	case e.diskErr != "":
 		return p, refuse(RefusedBlocked, "", "the writer is not changed while the state cannot be written: %s", e.diskErr)
 	case c.Drain < 0:
@@ -101,13 +99,15 @@ func (e *Engine) judgeOrder() {
 		e.countermand("the state cannot be written: " + e.diskErr)
 	case !e.state.open():
 		e.countermand("the writer does not serve any more")
+	case e.rec.Fenced == e.rec.Planned.V.Node && e.now.Sub(e.rec.Planned.V.At) > settleWithin:
+		e.countermand(fmt.Sprintf("the fence of %s is still not undone, and it could not commit", e.rec.Fenced))
 	}
 }
 
 // lookOrdered says whether an ordered change begins now: its order is on disk, and the writer is well.
 func (e *Engine) lookOrdered(s *sight) {
 	p, ok := e.rec.Planned.Get()
-	if !ok || s.situation != sitWell || !e.state.open() || e.dirty || e.pending.Known || e.unfence.busy {
+	if !ok || s.situation != sitWell || !e.state.open() || e.dirty || e.pending.Known || e.unfence.busy || e.rec.Fenced == p.Node {
 		return
 	}
 	s.situation = sitOrdered
