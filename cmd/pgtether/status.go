@@ -36,9 +36,7 @@ type statusBody struct {
 
 // progressBody is how far a switchover has come.
 type progressBody struct {
-	To          string `json:"to"`
-	DrainLeftMS *int64 `json:"drain_left_ms"`
-	Sessions    *struct {
+	Sessions *struct {
 		Waiting       int64 `json:"waiting"`
 		InTransaction int64 `json:"in_transaction"`
 		Active        int64 `json:"active"`

@@ -29,7 +29,6 @@ type dryRunBody struct {
 	Decision decisionBody `json:"decision"`
 	Refused  *struct {
 		Message string `json:"message"`
-		Hint    string `json:"hint"`
 	} `json:"refused"`
 	Plan []struct {
 		Step string `json:"step"`

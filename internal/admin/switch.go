@@ -30,7 +30,7 @@ type planStepBody struct {
 	Does string `json:"does"`
 }
 
-// Finding is something about the nodes that does not keep a switchover from happening, and that whoever orders one should know.
+// Finding is something about the nodes that whoever orders a switchover should know.
 type Finding struct {
 	// Node is null when it is about no single one.
 	Node *string `json:"node"`
@@ -56,7 +56,7 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 	}
 	if why := s.blocker(r.Context(), c); why != "" {
 		refusal := decision.Refusal{Code: decision.RefusedBlocked, Message: "a switchover to " + c.To + " would fail: " + why, Hint: "dry_run=true says what else there is to know"}
-		d, err := s.deps.WhatIf(r.Context(), decision.Question{Event: decision.EventSwitchover, To: c.To})
+		d, err := s.against(r.Context(), c)
 		if err != nil {
 			s.unavailable(w, r, err, "try again")
 			return
@@ -71,14 +71,19 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if refusal, refused := given.Refusal.Get(); refused {
-		if d, err := s.deps.WhatIf(r.Context(), decision.Question{Event: decision.EventSwitchover, To: c.To}); err == nil {
-			given.Decision = d // what stands against it, rather than what is decided about now
+		if d, err := s.against(r.Context(), c); err == nil {
+			given.Decision = d
 		}
 		s.refuseCommand(w, r, c, refusal, given.Decision)
 		return
 	}
 	s.deps.Log.Info("admin command", "command", c.Name(), "client", r.RemoteAddr, "outcome", given.Message)
 	reply(w, r, http.StatusAccepted, switchBody{ID: before, Message: given.Message, Decision: s.renderDecision(given.Decision)})
+}
+
+// against is the decision that a switchover would meet with today's facts: what stands against it, rather than what is decided about now.
+func (s *Server) against(ctx context.Context, c decision.Switch) (decision.Decision, error) {
+	return s.deps.WhatIf(ctx, decision.Question{Event: decision.EventSwitchover, To: c.To})
 }
 
 // blocker says what the engine cannot know and would make a switchover fail; empty when nothing was found, or the engine refuses it anyway.
@@ -132,7 +137,7 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request, c decision.Switc
 		refuse(w, r, http.StatusBadRequest, string(decision.RefusedUnknownNode), "there is no node "+shown(c.To), "the nodes are in GET /status")
 		return
 	}
-	d, err := s.deps.WhatIf(r.Context(), decision.Question{Event: decision.EventSwitchover, To: c.To})
+	d, err := s.against(r.Context(), c)
 	if err != nil {
 		s.unavailable(w, r, err, "try again")
 		return
