@@ -51,6 +51,7 @@ const (
 	clientPartial    = 1 << iota // a message is forwarded in part
 	clientUnsynced               // extended-protocol messages wait for their Sync
 	clientTerminated             // Terminate was sent: the server ends the session, whatever else follows
+	clientMuddled                // it will never be known what is answered: the session stays busy, and in doubt
 	clientFlagBits   = iota
 )
 

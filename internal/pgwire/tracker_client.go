@@ -23,6 +23,7 @@ type clientSide struct {
 
 	last    lastMessage
 	copyEnd bool // CopyDone or CopyFail came after it
+	muddled bool // it will never be known what is answered: the session stays busy, and in doubt
 
 	unnamed unnamedStatement
 	portal  statement // of the unnamed portal
@@ -81,6 +82,9 @@ func (t *Tracker) publishClient() {
 	}
 	if c.unsynced {
 		word |= clientUnsynced
+	}
+	if c.muddled {
+		word |= clientMuddled
 	}
 	if c.terminated {
 		word |= clientTerminated
@@ -191,9 +195,9 @@ func (t *Tracker) clientMessage() {
 	case 'D', 'C':
 		c.extended(1)
 	case 'H':
-		// A proper Flush asks for nothing and begins nothing. Another one fails, and the skip to the next Sync begins, unless a COPY swallows it.
 		if c.frame.length != 4 {
-			c.extended(0)
+			t.malformed()
+			c.extended(1) // an answer that never comes: all that the server says of the unit is an error
 		}
 	case 'Q':
 		t.relaxes(c.asks.mark())
@@ -234,6 +238,7 @@ func (t *Tracker) simple() {
 func (t *Tracker) sync() {
 	c := &t.client
 	if c.frame.length != 4 { // fails, so that ReadyForQuery is not its only answer
+		t.malformed()
 		c.unit, c.last, c.copyEnd = c.requests+1, lastSimple, false
 	}
 	if c.copyEnd {
@@ -245,6 +250,13 @@ func (t *Tracker) sync() {
 	t.mixed.sync(c.requests)
 	c.requests++
 	c.unsynced, c.replies, c.skippable = false, 0, false
+}
+
+// malformed accounts a Flush or Sync with a body, which fails, unless a COPY swallows it: where something before it is unanswered that may be a
+// COPY, nothing will tell the two apart.
+func (t *Tracker) malformed() {
+	c := &t.client
+	c.muddled = c.muddled || c.unsynced || t.serverWord.Load()>>serverFlagBits != c.requests
 }
 
 func (t *Tracker) endCopy() {

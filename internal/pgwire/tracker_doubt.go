@@ -6,7 +6,7 @@ package pgwire
 func (t *Tracker) InDoubt() bool {
 	server := t.serverWord.Load()
 	settled := server >> serverFlagBits
-	if settled < t.doubt.Load() {
+	if settled < t.doubt.Load() || t.clientWord.Load()&clientMuddled != 0 {
 		return true
 	}
 	// A statement was sent behind a BEGIN, which has been answered by now, and yet no block is open: that BEGIN failed.
