@@ -21,7 +21,6 @@ type memory struct {
 
 	sessionState
 	wary   wary
-	setAt  uint64 // the last request with a SET in the extended protocol
 	lostAt uint64 // of what was sent up to this request nothing is certain
 }
 
@@ -55,7 +54,7 @@ type op struct {
 	request uint64      // the place of the request that it belongs to
 	replies uint32      // answers to that request before its own
 	typ     byte        // of the message
-	outside bool        // no block is open before its request
+	outside bool        // no block is open before its request, and none begins or ends in it
 	name    *sharedText // of the statement: Parse, Bind, Close; of the portal: Execute. nil is the unnamed one.
 	portal  *sharedText // Bind: the portal's name
 	body    *sharedText // Parse
@@ -136,35 +135,40 @@ func (t *Tracker) remembers() {
 		m.settle(t)
 	}
 	switch c.frame.typ {
-	case 'P', 'Q', 'B', 'E', 'C':
-		if c.wanted {
-			m.message(t, op{request: c.requests + 1, replies: c.replies, typ: c.frame.typ})
-			m.release()
+	case 'Q', 'F':
+		if c.unsynced {
+			m.mixed(t)
 		}
-	case 'F':
-		m.unknown |= UnknownFastpath
 	case 'S':
-		if m.setAt == c.requests+1 && (c.ends == m.setAt || t.begun.Load() == m.setAt) {
-			m.unknown |= UnknownSetInBlock // the request may roll back a part of itself
+		if request := c.requests + 1; c.ends == request || t.begun.Load() == request {
+			m.inBlock(request)
 		}
 	case 'H':
 		if c.frame.length != 4 { // it fails and has no place among the answers
 			m.lose(c.requests + 1)
 		}
 	}
-	if c.unsynced && (c.frame.typ == 'Q' || c.frame.typ == 'F') {
-		m.mixed(t)
+	if c.frame.typ == 'F' {
+		m.unknown |= UnknownFastpath
+	}
+	if c.wanted {
+		m.message(t, op{request: c.requests + 1, replies: c.replies, typ: c.frame.typ})
+		m.release()
 	}
 }
 
 // mixed takes note of a Query or FunctionCall that shares a transaction with extended-protocol messages before it.
 func (m *memory) mixed(t *Tracker) {
-	c := &t.client
-	if m.setAt == c.requests+1 {
-		m.unknown |= UnknownSetInBlock
-	}
+	m.inBlock(t.client.requests + 1)
 	if t.mixed.word.Load()>>mixedReplyBits > t.serverWord.Load()>>serverFlagBits {
-		m.lose(c.requests + 1) // see mixedUnit
+		m.lose(t.client.requests + 1) // see mixedUnit
+	}
+}
+
+// inBlock takes note that a request may roll back a part of what it has done.
+func (m *memory) inBlock(request uint64) {
+	for i := len(m.ops) - 1; i >= m.done && m.ops[i].request == request; i-- {
+		m.ops[i].outside = false
 	}
 }
 
@@ -278,7 +282,6 @@ func (m *memory) execute(t *Tracker, o op) {
 		return
 	}
 	o.name, o.outside = m.name(name), t.outside()
-	m.setAt = o.request
 	m.push(o)
 }
 

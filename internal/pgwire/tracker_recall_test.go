@@ -236,10 +236,10 @@ var recallScripts = map[string]struct{ script, want string }{
 		< 1 2 C 1 2 E ZI`, "unnamed=SELECT 1/0"},
 	"a SET before a ROLLBACK in its unit": {`
 		> P /SET x = 1 | B / | E | P /ROLLBACK | B / | E | S
-		< 1 2 C 1 2 C ZI`, "unnamed=ROLLBACK; SET x=1; set_in_block"},
+		< 1 2 C 1 2 C ZI`, "unnamed=ROLLBACK; set_in_block"},
 	"a SET before a Query in its unit": {`
 		> P /SET x = 1 | B / | E | Q ROLLBACK
-		< 1 2 C C ZI`, "SET x=1; set_in_block"},
+		< 1 2 C C ZI`, "set_in_block"},
 	"SET LOCAL and the like": {`
 		> Q BEGIN
 		< C ZT
