@@ -11,7 +11,7 @@ func (m *memory) settle(t *Tracker) {
 		if o.body != nil {
 			m.pending -= len(o.body.raw)
 		}
-		m.apply(o, m.failures.of(o), o.request == settled && word&statusMask == statusIdle)
+		m.apply(o, m.failures.of(o), m.opened.Load() < o.request)
 		*o = op{}
 		m.done++
 	}
@@ -46,7 +46,7 @@ func (m *memory) beWary() {
 	}
 }
 
-// apply does what a message has done. rested: its request left no block open.
+// apply does what a message has done. rested: its request certainly left no block open that was not open before.
 func (m *memory) apply(o *op, out outcome, rested bool) {
 	if out == outcomeUnknown {
 		m.lose(o.request)
@@ -183,9 +183,10 @@ func (m *memory) run(o *op, v *verdict, out outcome, rested bool) {
 			} else if !o.outside || !rested && out == outcomeRan {
 				m.unknown |= UnknownSetInBlock
 			}
-		case out == outcomeFailed && !v.several && d.kind != deedUnclear:
-		case out == outcomeFailed: // it may have come before the statement that failed
+		case d.kind == deedUnclear, v.several && out == outcomeUndone, o.mixed && out == outcomeFailed:
+			// It may have run before the statement that failed, or the commit: the tag of a Query's last statement comes behind that.
 			m.unsure.Named = true
+		case out == outcomeFailed:
 		default:
 			m.dispose(o, d)
 		}
@@ -226,8 +227,6 @@ func (m *memory) dispose(o *op, d deed) {
 		m.deallocateAll(o)
 	case deedDeallocate:
 		m.deallocate(d.name)
-	case deedUnclear:
-		m.unsure.Named = true
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// memory is what a tracker remembers of its session's state. It belongs to the goroutine that copies client to server, but for failures.
+// memory is what a tracker remembers of its session's state. It belongs to the goroutine that copies client to server, but for failures and
+// opened.
 type memory struct {
 	texts    *Texts
 	failures failures
+	opened   atomic.Uint64 // the last request that left a block open which was not open before; the server side's
 
 	ops     []op // messages whose outcome is not known yet, in the order in which they were sent
 	done    int  // ops at the front that are accounted
@@ -55,6 +57,7 @@ type op struct {
 	replies uint32      // answers to that request before its own
 	typ     byte        // of the message
 	outside bool        // no block is open before its request, and none begins or ends in it
+	mixed   bool        // a Query that commits what extended-protocol messages before it have done
 	name    *sharedText // of the statement: Parse, Bind, Close; of the portal: Execute. nil is the unnamed one.
 	portal  *sharedText // Bind: the portal's name
 	body    *sharedText // Parse
@@ -238,7 +241,7 @@ func (m *memory) query(t *Tracker, o op) {
 		o.verdict = m.texts.query(m.body)
 	}
 	m.sent(o.verdict)
-	o.outside = t.outside()
+	o.outside, o.mixed = t.outside(), t.client.unsynced
 	if m.unnamed != nil || m.unsure.Unnamed || len(m.ops) > 0 || o.verdict.alters() {
 		m.push(o)
 	}
@@ -359,8 +362,8 @@ type outcome uint8
 
 const (
 	outcomeRan     outcome = iota // it has run, and its request has not failed
-	outcomeUndone                 // it has run, and its request has failed behind it
-	outcomeFailed                 // it has failed
+	outcomeUndone                 // it has run, and its request has failed behind it; of a Query, the first statement has
+	outcomeFailed                 // it has failed; of a Query, the first statement has
 	outcomeSkipped                // it has not run
 	outcomeUnknown
 )
@@ -380,7 +383,7 @@ func (f *failures) of(o *op) outcome {
 			switch {
 			case o.request > one.first, one.replies < o.replies:
 				return outcomeSkipped
-			case one.replies == o.replies, o.typ == 'Q': // a Query has answers of its own before it fails
+			case one.replies == o.replies:
 				return outcomeFailed
 			}
 			return outcomeUndone

@@ -247,7 +247,7 @@ var recallScripts = map[string]struct{ script, want string }{
 		< C ZT C ZT C ZI`, ""},
 	"custom names": {`
 		> Q SET my.Var = 'x' | Q SELECT set_config('a.b', '1', false) | P /SET my.var = 1 | S
-		< C ZI C ZI 1 ZI`, "unnamed=SET my.var = 1; custom my.var; custom a.b; set_in_block; set_config"},
+		< C ZI C ZI 1 ZI`, "unnamed=SET my.var = 1; SET my.var=x; custom my.var; custom a.b; set_config"},
 }
 
 func TestTheTypesOfAParseAreKept(t *testing.T) {

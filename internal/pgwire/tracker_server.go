@@ -203,6 +203,9 @@ func (t *Tracker) ready() error {
 			t.memory.failures.add(failure{first, s.settled, s.failedAt})
 		}
 	}
+	if t.memory != nil && status >= statusInBlock && s.status < statusInBlock {
+		t.memory.opened.Store(s.settled)
+	}
 	s.status, s.replies, s.answered = status, 0, 0
 	s.answering, s.failed, s.copyIn, s.copyFail = false, false, false, false
 	t.rested()
