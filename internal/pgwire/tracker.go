@@ -44,6 +44,8 @@ type Tracker struct {
 
 	copyEnds copyEnds
 	mixed    mixedUnit
+
+	memory *memory // nil: see Remember
 }
 
 // Flags of clientWord. A request is a message that asks for a ReadyForQuery: Query, FunctionCall or Sync.

@@ -33,6 +33,7 @@ type clientSide struct {
 	skippable  bool // a Query or FunctionCall behind such messages since the last Sync: the server may be skipping all of it
 	terminated bool
 	stopped    bool // nothing is tracked any more
+	wanted     bool // the memory reads the body
 }
 
 // lastMessage is the last message but for those that PostgreSQL ignores during COPY FROM STDIN or takes as its data.
@@ -64,6 +65,9 @@ func (t *Tracker) Client(b []byte) {
 		n := f.body(b)
 		if c.field != fieldSkip {
 			t.clientBody(b[:n])
+		}
+		if c.wanted {
+			t.memory.read(b[:n], f)
 		}
 		b = b[n:]
 		if f.rest == 0 {
@@ -124,6 +128,7 @@ func (t *Tracker) clientHeader() bool {
 	if !f.validClientLength() {
 		return t.clientBroken(ErrMessageLength)
 	}
+	c.wanted = t.memory != nil && t.memory.wants(f)
 	return true
 }
 
@@ -178,6 +183,9 @@ func (c *clientSide) endName() {
 // answer it before, and until then clientPartial keeps the session busy.
 func (t *Tracker) clientMessage() {
 	c := &t.client
+	if t.memory != nil {
+		t.remembers()
+	}
 	switch c.frame.typ {
 	case 'P':
 		t.parsed()

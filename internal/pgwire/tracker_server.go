@@ -188,6 +188,7 @@ func (t *Tracker) ready() error {
 		return ErrTransactionStatus
 	}
 	requests := t.clientWord.Load() >> clientFlagBits
+	first := s.settled + 1
 	if s.settled == requests {
 		// Nothing was asked: the first one after the login, or an error that struck between requests (PostgresMain sends one after each).
 		if s.status != statusNone && !s.failed {
@@ -198,6 +199,12 @@ func (t *Tracker) ready() error {
 	}
 	if s.failed {
 		t.failed.Store(s.settled)
+		if t.memory != nil && s.settled >= first {
+			t.memory.failures.add(failure{first, s.settled, s.failedAt})
+		}
+	}
+	if t.memory != nil && status >= statusInBlock && s.status < statusInBlock {
+		t.memory.opened.Store(s.settled)
 	}
 	s.status, s.replies, s.answered = status, 0, 0
 	s.answering, s.failed, s.copyIn, s.copyFail = false, false, false, false

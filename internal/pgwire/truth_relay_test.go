@@ -30,6 +30,9 @@ type relay struct {
 	kept []byte // what the tracker has kept back; the relay to the client stops there
 }
 
+// truthTexts are shared by all relayed sessions.
+var truthTexts = pgwire.NewTexts()
+
 // startRelay logs in to dsn and returns the client's end of a relayed session.
 func startRelay(t *testing.T, dsn string, seed uint64) (*relay, net.Conn) {
 	t.Helper()
@@ -45,6 +48,7 @@ func startRelay(t *testing.T, dsn string, seed uint64) (*relay, net.Conn) {
 		t.Fatalf("%d bytes were read ahead during the login", n)
 	}
 	r := &relay{server: session.Conn, pid: session.PID}
+	r.tracker.Remember(truthTexts)
 	r.tracker.Start(session.TxStatus)
 	client := r.listen(t)
 	r.done.Add(2)
