@@ -13,16 +13,18 @@ const ownPrefix = "pgtether."
 const textArray = 1009 // OID of text[]
 
 // inventory asks for everything at once, through the functions behind the system views: the views would cost more at their first use than the
-// question itself. Nothing rests on the search_path, nor on how the session wants literals to be read.
+// question itself. Values that the login brings are asked for in the form that Replay compares them in. Nothing rests on the search_path, nor on how the session wants literals to be read.
 const inventory = `SELECT 'f', pg_catalog.pg_is_in_recovery()::pg_catalog.text, pg_catalog.pg_my_temp_schema()::pg_catalog.text,
  EXISTS (SELECT FROM pg_catalog.pg_listening_channels())::pg_catalog.text,
  EXISTS (SELECT FROM pg_catalog.pg_cursor() c WHERE c.is_holdable)::pg_catalog.text,
  EXISTS (SELECT FROM pg_catalog.pg_lock_status() l WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())::pg_catalog.text,
  pg_catalog.current_setting('role'), SESSION_USER::pg_catalog.text
-UNION ALL (SELECT 's', s.name, s.setting, s.source, s.context, NULL, NULL, NULL FROM pg_catalog.pg_show_all_settings() s
+UNION ALL (SELECT 's', s.name,
+ CASE WHEN s.source OPERATOR(pg_catalog.=) 'session' THEN s.setting ELSE pg_catalog.current_setting(s.name) END,
+ s.source, s.context, NULL, NULL, NULL FROM pg_catalog.pg_show_all_settings() s
  WHERE s.source OPERATOR(pg_catalog.=) 'session' OR s.source OPERATOR(pg_catalog.=) 'client'
  OR s.source OPERATOR(pg_catalog.=) 'user' OR s.source OPERATOR(pg_catalog.=) 'database' OR s.source OPERATOR(pg_catalog.=) 'database user'
- OR s.source OPERATOR(pg_catalog.=) 'global' LIMIT 1001)
+ OR s.source OPERATOR(pg_catalog.=) 'global' OR pg_catalog.strpos(s.name, '.') OPERATOR(pg_catalog.>) 0 LIMIT 1001)
 UNION ALL (SELECT 'p', p.name, p.statement, p.parameter_types::pg_catalog.oid[]::pg_catalog.text, p.from_sql::pg_catalog.text, NULL, NULL, NULL
  FROM pg_catalog.pg_prepared_statement() p WHERE p.name OPERATOR(pg_catalog.<>) 'pgtether.take' LIMIT 1001)
 UNION ALL SELECT 't', r, pg_catalog.current_setting(r, true), NULL, NULL, NULL, NULL, NULL FROM pg_catalog.unnest($1) r
@@ -38,7 +40,6 @@ type taken struct {
 	rows     int
 	bytes    int
 	strings  bool // standard_conforming_strings was set by the session
-	encoding bool // so was client_encoding
 	names    map[string]bool
 }
 
@@ -93,12 +94,17 @@ func (t *taken) facts(columns [][]byte) error {
 
 func (t *taken) setting(columns [][]byte) {
 	s := setting{name: string(columns[0]), value: string(columns[1]), superuser: string(columns[3]) != "user"}
-	if string(columns[2]) != "session" {
+	switch string(columns[2]) {
+	case "session":
+	case "client", "user", "database", "database user", "global":
 		s.source = fromLogin
+	default: // that of a library, which will bring it again
+		t.names[strings.ToLower(s.name)] = true
+		return
 	}
 	if s.source == fromSession {
 		t.strings = t.strings || s.name == "standard_conforming_strings"
-		t.encoding = t.encoding || s.name == "client_encoding"
+		t.state.encodingSet = t.state.encodingSet || s.name == "client_encoding"
 	}
 	t.names[strings.ToLower(s.name)] = true
 	if fleeting(s.name) || s.source == fromLogin && s.superuser {

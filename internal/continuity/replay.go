@@ -15,6 +15,8 @@ var ErrShape = errors.New("parameters or columns differ from those on the old ba
 const (
 	setName    = ownPrefix + "set"
 	differName = ownPrefix + "differ"
+	userName   = ownPrefix + "user"
+	touchName  = ownPrefix + "touch"
 	textName   = ownPrefix + "text"
 	textType   = 25 // OID of text
 )
@@ -58,7 +60,8 @@ func (s *State) steps(loginIsSuperuser bool, shapes []shape) []step {
 	const set = `SELECT pg_catalog.set_config($1, $2, false)`
 	const differ = set + ` WHERE (pg_catalog.current_setting($1, true) OPERATOR(pg_catalog.=) $2) IS NOT TRUE`
 	const user = set + ` WHERE (SESSION_USER::pg_catalog.text OPERATOR(pg_catalog.=) $2) IS NOT TRUE`
-	const userName = ownPrefix + "user"
+	// A custom setting that has been set and reset, or rolled back, is empty and its default: a library that defines it later goes by that.
+	const touch = `SELECT pg_catalog.set_config($1, '', false), pg_catalog.set_config($1, NULL, false) WHERE pg_catalog.current_setting($1, true) IS NULL`
 	texts := []uint32{textType, textType}
 	// Where the login may not set such a thing, the role that the session has taken may.
 	early := loginIsSuperuser || s.told["is_superuser"] != "on"
@@ -66,8 +69,13 @@ func (s *State) steps(loginIsSuperuser bool, shapes []shape) []step {
 		{what: "prepare to set", request: appendParse(nil, setName, set, texts), answers: "1"},
 		{what: "prepare to set", request: appendParse(nil, differName, differ, texts), answers: "1"},
 		{what: "prepare to set", request: appendParse(nil, userName, user, texts), answers: "1"},
-		runStep(differName, "client_encoding", s.encoding),
+		{what: "prepare to set", request: appendParse(nil, touchName, touch, texts[:1]), answers: "1"},
 	}
+	encodingName := differName
+	if s.encodingSet {
+		encodingName = setName
+	}
+	steps = append(steps, runStep(encodingName, "client_encoding", s.encoding))
 	steps = s.setSteps(steps, func(x *setting) bool { return early && x.superuser })
 	steps = append(steps, runStep(userName, "session_authorization", s.user), runStep(differName, "role", s.role))
 	steps = s.setSteps(steps, func(x *setting) bool { return !early && x.superuser })
@@ -79,7 +87,7 @@ func (s *State) steps(loginIsSuperuser bool, shapes []shape) []step {
 		steps = append(steps, s.unnamed.step(&shapes[len(s.prepared)]))
 	}
 	steps = s.setSteps(steps, func(x *setting) bool { return !x.superuser && late(x.name) })
-	for _, name := range []string{setName, differName, userName} {
+	for _, name := range []string{setName, differName, userName, touchName} {
 		steps = append(steps, step{what: "end replay", request: appendStatement(nil, 'C', name), answers: "3"})
 	}
 	return steps
@@ -92,6 +100,9 @@ func (s *State) setSteps(steps []step, chosen func(*setting) bool) []step {
 			name := setName
 			if x.source != fromSession {
 				name = differName
+			}
+			if x.source == fromCustom && x.value == "" {
+				steps = append(steps, step{what: fmt.Sprintf("set %q", x.name), request: appendRun(nil, touchName, x.name), answers: "2C"})
 			}
 			steps = append(steps, runStep(name, x.name, x.value))
 		}

@@ -24,10 +24,10 @@ func fleeting(name string) bool {
 }
 
 // late reports whether the parameter is set after all statements are prepared, for it could get in the way of that: it ends statements that take
-// too long, makes transactions wait, makes planning fail, or makes the server talkative. None of them changes what a statement means.
+// too long, makes transactions wait, makes the parser or the planner refuse, or makes the server talkative. None of them changes what a statement means.
 func late(name string) bool {
 	return strings.HasPrefix(name, "default_transaction_") || strings.HasSuffix(name, "_timeout") ||
-		name == "row_security" || name == "client_min_messages"
+		name == "row_security" || name == "client_min_messages" || name == "backslash_quote"
 }
 
 // trailing are client encodings in which a byte below 0x80 may be the second half of a character, so that a text cannot be read byte by byte.

@@ -35,11 +35,13 @@ type Statement struct {
 type State struct {
 	told     map[string]string // what the client has been told of parameters
 	encoding string            // client_encoding of all strings below
-	role     string
-	user     string // session_user
-	settings []setting
-	prepared []prepared
-	unnamed  *prepared
+	// encodingSet says that the session itself has set it.
+	encodingSet bool
+	role        string
+	user        string // session_user
+	settings    []setting
+	prepared    []prepared
+	unnamed     *prepared
 }
 
 // setting is one configuration parameter and where its value came from.

@@ -126,12 +126,14 @@ func (s *State) learn(reported map[string]string) {
 	s.encoding = s.told["client_encoding"]
 }
 
-// clear reports whether every prepared statement can be made again from its text, and would mean the same.
+// clear reports whether every prepared statement can be made again from its text, and would mean the same. What a backslash means depends on
+// standard_conforming_strings at the time of the Parse, and whether it is taken on the encoding.
 func (s *State) clear(stringsSet bool) bool {
+	doubt := stringsSet || trailing(s.encoding)
 	for i := range s.prepared {
 		p := &s.prepared[i]
 		text := p.text.Value()
-		if strings.HasPrefix(p.name, ownPrefix) || stringsSet && strings.Contains(text, `\`) {
+		if strings.HasPrefix(p.name, ownPrefix) || doubt && strings.Contains(text, `\`) {
 			return false
 		}
 		if p.sql && (trailing(s.encoding) && !ascii(text) || !singlePrepare(text)) {
@@ -175,7 +177,7 @@ func (t *talk) takeUnnamed(got *taken, known Known) (Obstacle, error) {
 	if known.UnnamedUnsure || u == nil {
 		return UnnamedUnknown, nil
 	}
-	doubtful := got.strings && strings.Contains(u.Text, `\`) || got.encoding && !ascii(u.Text)
+	doubtful := (got.strings || trailing(got.state.encoding)) && strings.Contains(u.Text, `\`) || got.state.encodingSet && !ascii(u.Text)
 	if doubtful || !declares(u.Types, is.types) {
 		return UnnamedUnknown, nil
 	}
