@@ -41,11 +41,15 @@ func Rooms() []Room {
 			Why: "the exchange is arithmetic on messages; it must be testable against vectors without a connection",
 		},
 		{
+			Path: "internal/continuity", Ours: []string{"internal/pgwire"}, Tests: []string{"internal/lab"}, NeverReach: []string{"net", "net/http"},
+			Why: "a session's state is asked for and made again on connections that others own, with deadlines that others set",
+		},
+		{
 			Path: "internal/metrics",
 			Why:  "every room may count, so counting may know no room",
 		},
 		{
-			Path: "proxy", Ours: []string{"internal/pgwire", "internal/scram", "internal/metrics"}, Tests: []string{"internal/lab"},
+			Path: "proxy", Ours: []string{"internal/pgwire", "internal/scram", "internal/continuity", "internal/metrics"}, Tests: []string{"internal/lab"},
 			Why: "the data path must not change with policy: it gets routes and cuts, and never asks why",
 		},
 		{
