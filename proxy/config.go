@@ -44,6 +44,19 @@ const (
 	SCRAMProxy = "proxy"
 )
 
+// Verifiers says where the stored passwords of roles come from.
+type Verifiers string
+
+// The sources of auth.
+const (
+	// VerifiersNone: there is none.
+	VerifiersNone Verifiers = ""
+	// VerifiersAtHand are answered from memory (auth.verifier_file).
+	VerifiersAtHand Verifiers = "file"
+	// VerifiersAsked are looked up on a node (auth.verifier_lookup).
+	VerifiersAsked Verifiers = "lookup"
+)
+
 // drainReserve is what must be left of hold.session after a drain: the time to cut, promote and open.
 const drainReserve = 3 * time.Second
 
@@ -57,7 +70,12 @@ type Config struct {
 	DrainTimeout time.Duration
 	// SCRAM is auth.scram: SCRAMRelay or SCRAMProxy.
 	SCRAM string
+	// Verifiers says how Deps.Verifier answers.
+	Verifiers Verifiers
 }
+
+// hasVerifiers reports whether it makes sense to ask for a role's stored password.
+func (c Config) hasVerifiers() bool { return c.Verifiers != VerifiersNone || c.SCRAM == SCRAMProxy }
 
 // ListenConfig is about the clients' side.
 type ListenConfig struct {
@@ -123,6 +141,7 @@ func (c Config) validateRest() error {
 	var p problems
 	p.positive("drain.timeout", c.DrainTimeout)
 	p.oneOf("auth.scram", c.SCRAM, SCRAMRelay, SCRAMProxy)
+	p.oneOf("auth.verifier_file and auth.verifier_lookup", string(c.Verifiers), string(VerifiersNone), string(VerifiersAtHand), string(VerifiersAsked))
 	if c.SCRAM == SCRAMProxy && c.Listen.TLS == TLSPassthrough {
 		p.add("auth.scram", c.SCRAM, `must be "relay" with listen.tls = "passthrough": the proxy cannot answer what it cannot see`)
 	}

@@ -279,6 +279,7 @@ func (s *session) finish(p *pair, o outcome) {
 	s.mu.Unlock()
 	s.srv.rest.forget(s)
 	s.forget()
+	s.srv.credentials.release(s.learned)
 	s.leave()
 	if !p.closed {
 		p.backend.toClient.shut() // what follows is the proxy's own

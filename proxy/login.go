@@ -54,6 +54,8 @@ type exchange struct {
 	negotiated *pgwire.NegotiateProtocolVersion
 	version    pgwire.Version
 
+	// seen looks on.
+	seen  watch
 	ready readiness
 }
 
@@ -127,14 +129,15 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 		return false, fmt.Errorf("authentication request of %d bytes: %w", len(frame), errNonsense)
 	}
 	code := binary.BigEndian.Uint32(frame[headerLength:])
+	if code == authSASL && x.s.cfg.SCRAM == SCRAMProxy {
+		return true, x.answerSASL(frame)
+	}
+	x.seen.request(frame)
 	switch code {
 	case authOK:
 		x.ready.messages = append(x.ready.messages, frame...)
 		return true, nil
 	case authSASL:
-		if x.s.cfg.SCRAM == SCRAMProxy {
-			return true, x.answerSASL(frame)
-		}
 		if !x.s.encrypted {
 			frame = offerInClear(frame)
 		}
@@ -157,7 +160,9 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return false, x.send(answer)
+	err = x.send(answer)
+	x.seen.answered(answer)
+	return false, err
 }
 
 // ask reads the client's answer to an authentication request that it was told.

@@ -18,7 +18,6 @@ import (
 
 	"github.com/pgtether/pgtether/internal/lab"
 	"github.com/pgtether/pgtether/internal/pgwire"
-	"github.com/pgtether/pgtether/internal/scram"
 )
 
 // limit ends hangs of the tests with real servers; nothing waits for it to pass.
@@ -364,12 +363,12 @@ func realSCRAMProxy(ctx context.Context, t *testing.T, l *lab.Lab) {
 	if cfg.Listen.Cert, cfg.Listen.Key, err = l.TLS().Issue("proxy"); err != nil {
 		t.Fatal(err)
 	}
-	look := func(ctx context.Context, role string) (scram.Verifier, bool, error) {
+	look := func(ctx context.Context, role string) (Stored, bool, error) {
 		text, err := a.QueryText(ctx, "postgres", "SELECT coalesce((SELECT rolpassword FROM pg_authid WHERE rolname = '"+role+"'), '')")
 		if err != nil || text == "" {
-			return scram.Verifier{}, false, err
+			return Stored{}, false, err
 		}
-		v, err := scram.ParseVerifier(text)
+		v, err := ParseStored(text)
 		return v, err == nil, err
 	}
 	h := startServer(t, cfg, Deps{Verifier: look})

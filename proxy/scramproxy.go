@@ -14,12 +14,15 @@ import (
 func (x *exchange) answerSASL(offer []byte) error {
 	offer = append([]byte(nil), offer...) // gone with the next message
 	role := x.s.startup.User()
-	verifier, known, err := x.s.srv.deps.Verifier(x.s.client.ctx, role)
+	stored, known, err := x.s.srv.deps.Verifier(x.s.client.ctx, role)
 	if err != nil {
 		return fmt.Errorf("look up verifier: %w: %w", err, errUnproven)
 	}
-	server := x.s.srv.mock.Server(role)
-	if known {
+	defer stored.wipe()
+	var verifier scram.Verifier
+	server := x.s.srv.mock.Server(role) // a password that is not stored for SCRAM is none: the answer must not tell which roles exist
+	if known && stored.scram != nil {
+		verifier = *stored.scram
 		if server, err = scram.NewServer(verifier); err != nil {
 			return fmt.Errorf("use verifier: %w: %w", err, errUnproven)
 		}
@@ -34,6 +37,7 @@ func (x *exchange) answerSASL(offer []byte) error {
 	if err := x.authenticateSelf(key, verifier, offer); err != nil {
 		return x.refuseClient(role, err)
 	}
+	x.seen.proved(key.Clone(), verifier)
 	return x.tell(authFrame('R', final))
 }
 

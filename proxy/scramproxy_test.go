@@ -79,8 +79,10 @@ func scramConfig() Config {
 }
 
 // known is a source of one role's verifier.
-func known(v scram.Verifier) func(context.Context, string) (scram.Verifier, bool, error) {
-	return func(_ context.Context, role string) (scram.Verifier, bool, error) { return v, role == "app", nil }
+func known(v scram.Verifier) func(context.Context, string) (Stored, bool, error) {
+	return func(_ context.Context, role string) (Stored, bool, error) {
+		return StoredVerifier(v.Clone()), role == "app", nil
+	}
 }
 
 func TestSCRAMIsAnsweredInTheServersPlace(t *testing.T) {
@@ -91,7 +93,7 @@ func TestSCRAMIsAnsweredInTheServersPlace(t *testing.T) {
 	cases := []struct {
 		name, user, password string
 		server               func(*fakeConn)
-		verifier             func(context.Context, string) (scram.Verifier, bool, error)
+		verifier             func(context.Context, string) (Stored, bool, error)
 		code                 string // "" means that the login succeeds
 		words                string
 	}{
@@ -121,8 +123,8 @@ func TestSCRAMIsAnsweredInTheServersPlace(t *testing.T) {
 				c.sendMessages(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28000", Message: "not permitted to log in"})
 			}
 		}, known(v), "28000", "not permitted to log in"},
-		{"the verifier cannot be looked up", "app", "secret", withSCRAM(v, nil), func(context.Context, string) (scram.Verifier, bool, error) {
-			return scram.Verifier{}, false, errors.New("no connection")
+		{"the verifier cannot be looked up", "app", "secret", withSCRAM(v, nil), func(context.Context, string) (Stored, bool, error) {
+			return Stored{}, false, errors.New("no connection")
 		}, "57P03", pgwire.NoWriter.Message()},
 		{"the verifier is none", "app", "secret", withSCRAM(v, nil), known(scram.Verifier{}), "57P03", pgwire.NoWriter.Message()},
 		{"the server asks for another method: relayed", "app", "secret", withPassword, known(v), "", ""},

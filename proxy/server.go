@@ -33,8 +33,9 @@ type Deps struct {
 	// CancelAllowed says whether a cancel request may reach the epoch's writer. It must be false where that would turn a commit that waits for
 	// synchronous replication into a false success. It must not block. nil: allowed.
 	CancelAllowed func(epoch uint64) bool
-	// Verifier looks up a role's SCRAM verifier; false means that the role has none. Required with auth.scram = "proxy".
-	Verifier func(ctx context.Context, role string) (scram.Verifier, bool, error)
+	// Verifier looks up what is stored as a role's password; false means none that is valid. What it returns is the caller's. Required with
+	// auth.scram = "proxy" and with a source of verifiers.
+	Verifier func(ctx context.Context, role string) (Stored, bool, error)
 }
 
 // Stats is how many clients there are at a moment.
@@ -64,8 +65,10 @@ type Server struct {
 	roster    *roster
 	rest      rest
 	keys      *keyring
-	mock      *scram.Mock
-	forwarder forwarder
+	// credentials are what sessions can be logged in with again.
+	credentials *credentials
+	mock        *scram.Mock
+	forwarder   forwarder
 
 	ids           atomic.Uint64
 	cancelSlots   chan struct{}
@@ -112,6 +115,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		s.log.Warn("event loops cannot be used", "err", err)
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.credentials = newCredentials(s.ctx, &s.loops, s.log, deps.Verifier, func() bool { return s.cfg.Load().hasVerifiers() })
 	s.metrics.Attach(s.snapshot)
 	s.loops.Go(func() { s.hold.run(s.ctx) })
 	return s, nil
@@ -122,7 +126,7 @@ func (s *Server) supports(cfg Config) error {
 	switch {
 	case cfg.Listen.TLS == TLSPassthrough && s.deps.WriterAlive == nil:
 		return &InvalidError{Key: "listen.tls", Value: string(cfg.Listen.TLS), Want: "needs a prober of the writer"}
-	case cfg.SCRAM == SCRAMProxy && s.deps.Verifier == nil:
+	case cfg.hasVerifiers() && s.deps.Verifier == nil:
 		return &InvalidError{Key: "auth.scram", Value: cfg.SCRAM, Want: "needs a source of verifiers"}
 	default:
 		return nil

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -54,6 +55,9 @@ type session struct {
 	// running is what a cancel for this session goes to; nil when its server gave no key. forget drops the client's key.
 	running *cancelTarget
 	forget  func()
+	// learned is what the proxy can log in with as the session's role again; without it unlearned says why. Set before the session is pinned.
+	learned   *credential
+	unlearned string
 	// mu is held while the pair is handed over, so that a drain comes after that, and guards ending: the session has ended, but for its last words.
 	mu     sync.Mutex
 	ending bool
@@ -222,7 +226,8 @@ func (s *session) attempt(t *ticket) error {
 	if err != nil {
 		return s.afterFailure(t, err, false)
 	}
-	x := &exchange{s: s, b: b, ticket: t, firstBy: firstBy, negotiated: s.negotiated, version: s.startup.Version}
+	x := &exchange{s: s, b: b, ticket: t, firstBy: firstBy, negotiated: s.negotiated, version: s.startup.Version,
+		seen: watch{blind: !s.cfg.hasVerifiers()}}
 	if s.negotiated != nil {
 		x.version = s.negotiated.Version
 	}
@@ -236,6 +241,7 @@ func (s *session) attempt(t *ticket) error {
 	if err == nil {
 		return nil
 	}
+	x.seen.wipe()
 	s.srv.dispose(b, false)
 	return s.afterFailure(t, err, x.spoken)
 }
@@ -288,6 +294,8 @@ func (s *session) deliver(x *exchange) error {
 		s.forget()
 		return err
 	}
+	_, sealed := x.b.conn.(*tls.Conn)
+	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, sealed, s.cfg.Verifiers == VerifiersAtHand)
 	_ = x.b.SetDeadline(time.Time{})
 	tracker := new(pgwire.Tracker)
 	tracker.Start('I')

@@ -30,6 +30,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.awaitSessions(ctx)
 	s.stop()
 	s.loops.Wait()
+	s.credentials.close()
 	s.forwarder.close()
 	return err
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/pgtether/pgtether/health"
 	"github.com/pgtether/pgtether/internal/config"
-	"github.com/pgtether/pgtether/internal/scram"
+	"github.com/pgtether/pgtether/proxy"
 )
 
 // verifierTimeout bounds the question to the writer for a role's verifier.
@@ -18,7 +18,7 @@ const verifierTimeout = 3 * time.Second
 // errNoWriter is returned for a lookup while no writer is open.
 var errNoWriter = errors.New("no writer is open")
 
-// verifiers finds the SCRAM verifier of a role for auth.scram = "proxy": in the configured file, else by the configured function on the writer.
+// verifiers finds what is stored as a role's password: in the configured file, else by the configured function on the writer.
 type verifiers struct {
 	holder *config.Holder
 	log    *slog.Logger
@@ -26,27 +26,27 @@ type verifiers struct {
 	writer func() (health.Target, bool)
 }
 
-// lookup returns the role's verifier; false means that the role has none and cannot log in. A password that is not stored for SCRAM is none: as at
-// PostgreSQL itself, a client must not learn from the answer which roles exist.
-func (v *verifiers) lookup(ctx context.Context, role string) (scram.Verifier, bool, error) {
+// lookup returns what is stored as the role's password; false means that the role has none that may be used. What is no stored password of
+// PostgreSQL's is none. From a file it answers without waiting.
+func (v *verifiers) lookup(ctx context.Context, role string) (proxy.Stored, bool, error) {
 	file := v.holder.Current()
 	secret, ok := file.Verifier(role)
 	text := secret.Reveal()
 	if !ok {
 		if file.Auth.VerifierLookup == "" {
-			return scram.Verifier{}, false, nil
+			return proxy.Stored{}, false, nil
 		}
 		var err error
 		if text, ok, err = v.ask(ctx, file.Auth.VerifierLookup, role); err != nil || !ok {
-			return scram.Verifier{}, false, err
+			return proxy.Stored{}, false, err
 		}
 	}
-	parsed, err := scram.ParseVerifier(text)
+	stored, err := proxy.ParseStored(text)
 	if err != nil {
-		v.log.Warn("the stored password of a role is no SCRAM verifier", "user", role, "err", err)
-		return scram.Verifier{}, false, nil
+		v.log.Warn("what a role's password is stored as cannot be used", "user", role, "err", err)
+		return proxy.Stored{}, false, nil
 	}
-	return parsed, true, nil
+	return stored, true, nil
 }
 
 func (v *verifiers) ask(ctx context.Context, function, role string) (string, bool, error) {

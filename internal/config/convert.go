@@ -34,6 +34,19 @@ func (f *File) Proxy() proxy.Config {
 		},
 		DrainTimeout: f.Drain.Timeout.Std(),
 		SCRAM:        f.Auth.Scram,
+		Verifiers:    f.Auth.source(),
+	}
+}
+
+// source says where verifiers come from.
+func (a Auth) source() proxy.Verifiers {
+	switch {
+	case a.VerifierFile != "":
+		return proxy.VerifiersAtHand
+	case a.VerifierLookup != "":
+		return proxy.VerifiersAsked
+	default:
+		return proxy.VerifiersNone
 	}
 }
 

@@ -26,7 +26,7 @@ var reaches = map[string][]string{
 	"failover.primary_start_timeout": {"decision"},
 	"hold.login":                     {"proxy"}, "hold.session": {"decision", "proxy"}, "hold.max": {"proxy"}, "hold.release_per_second": {"proxy"},
 	"drain.timeout": {"decision", "proxy"},
-	"auth.scram":    {"proxy"}, "auth.verifier_file": {"serve"}, "auth.verifier_lookup": {"serve"},
+	"auth.scram":    {"proxy"}, "auth.verifier_file": {"proxy"}, "auth.verifier_lookup": {"proxy"},
 	"limits.max_clients": {"proxy"}, "limits.per_user": {"proxy"}, "limits.per_database": {"proxy"}, "limits.per_address": {"proxy"},
 	"limits.startup_timeout": {"proxy"}, "limits.logins_under_way": {"proxy"}, "limits.tls_handshakes": {"proxy"},
 	"hooks.fence": {"decision"}, "hooks.on_event": {"serve"}, "hooks.timeout": {"serve"},
@@ -103,6 +103,7 @@ func TestTheRoomsGetEveryFieldFilled(t *testing.T) {
 	f.Backend = Backend{"verify-full", "ca", "crt", "key", seconds(3)}
 	f.Limits.PerUser, f.Limits.PerDatabase, f.Limits.PerAddress = 1, 2, 3
 	f.Failover.RequireFence, f.Failover.RequireLossless, f.Hooks.Fence = true, true, "fence"
+	f.Auth.VerifierFile = "verifiers"
 	f.material.probePassword = NewSecret("p")
 	for _, config := range []any{f.Proxy(), f.Decision(), f.Health()} {
 		zeroFields(reflect.ValueOf(config), reflect.TypeOf(config).String(), func(name string) { t.Errorf("%s is not filled", name) })

@@ -126,7 +126,7 @@ type Continuity struct {
 	MovesAtOnce int    `toml:"moves_at_once" min:"1" max:"10000"`
 }
 
-// Auth is who answers a client's SCRAM exchange.
+// Auth is who answers a client's SCRAM exchange, and where the roles' verifiers come from.
 type Auth struct {
 	Scram          string `toml:"scram" oneof:"relay|proxy"`
 	VerifierFile   string `toml:"verifier_file" path:"file"`

@@ -43,7 +43,7 @@ func (f *File) ProbePassword() Secret { return f.material.probePassword }
 // AdminToken returns the token that POST requests to the admin listener must show; it may be unset.
 func (f *File) AdminToken() Secret { return f.material.adminToken }
 
-// Verifier returns the SCRAM verifier of a role from auth.verifier_file; ok is false for a role that the file does not have.
+// Verifier returns the SCRAM verifier, or the MD5 hash, of a role from auth.verifier_file; ok is false for a role that the file does not have.
 func (f *File) Verifier(role string) (verifier Secret, ok bool) {
 	verifier, ok = f.material.verifiers[role]
 	return verifier, ok

@@ -137,26 +137,17 @@ func checkTimes(f *File, r *report) {
 	}
 }
 
-// checkAuth checks who answers SCRAM, and with what.
+// checkAuth checks who answers SCRAM, and where verifiers come from.
 func checkAuth(f *File, r *report) {
 	a := f.Auth
 	if r.refused("auth.scram") {
 		return
 	}
-	if a.Scram == "relay" {
-		const onlyProxy = `is used only with scram = "proxy"; remove it or write scram = "proxy" in [auth]`
-		if a.VerifierFile != "" {
-			r.refuse("auth.verifier_file", onlyProxy)
-		}
-		if a.VerifierLookup != "" {
-			r.refuse("auth.verifier_lookup", onlyProxy)
-		}
-		return
-	}
+	proxies, some := a.Scram == "proxy", a.VerifierFile != "" || a.VerifierLookup != ""
 	switch {
-	case f.Listen.TLS == "passthrough":
+	case proxies && f.Listen.TLS == "passthrough":
 		r.refuse("auth.scram", `"proxy" contradicts listen.tls = "passthrough": pgtether cannot answer what it cannot see; write scram = "relay"`)
-	case a.VerifierFile == "" && a.VerifierLookup == "":
+	case proxies && !some:
 		r.refuse("auth.scram", `"proxy" needs the roles' verifiers: set verifier_file, or verifier_lookup with configs/sql/verifier-lookup.sql`)
 	case a.VerifierFile != "" && a.VerifierLookup != "":
 		r.refuse("auth.verifier_lookup", "contradicts auth.verifier_file: one of the two says where verifiers come from; remove the other")

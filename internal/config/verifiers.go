@@ -15,8 +15,11 @@ const verifierPrefix = "SCRAM-SHA-256$"
 // copied is found here and not at the first login.
 var verifierForm = regexp.MustCompile(`^SCRAM-SHA-256\$[1-9][0-9]{0,9}:[A-Za-z0-9+/]+={0,2}\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$`)
 
-// parseVerifiers reads auth.verifier_file: one role per line, "role" "SCRAM-SHA-256$...", in double quotes, as in PgBouncer's auth_file; a quote
-// inside is doubled. Empty lines and lines that begin with ; or # say nothing. What is wrong is reported with the line of that file; a verifier is
+// md5Form is an MD5 hash as pg_authid.rolpassword has it.
+var md5Form = regexp.MustCompile(`^md5[0-9a-f]{32}$`)
+
+// parseVerifiers reads auth.verifier_file: one role per line, "role" "SCRAM-SHA-256$..." or "role" "md5...", in double quotes, as in PgBouncer's
+// auth_file; a quote inside is doubled. Empty lines and lines that begin with ; or # say nothing. What is wrong is reported with the line of that file; a verifier is
 // never part of a message.
 func parseVerifiers(r *report, file string, data []byte) map[string]Secret {
 	const path = "auth.verifier_file"
@@ -61,8 +64,11 @@ func parseVerifierLine(line string) (string, Secret, error) {
 	if !ok || strings.TrimSpace(rest) != "" {
 		return "", Secret{}, errVerifierLine
 	}
+	if md5Form.MatchString(verifier) {
+		return role, NewSecret(verifier), nil
+	}
 	if !strings.HasPrefix(verifier, verifierPrefix) {
-		return "", Secret{}, fmt.Errorf("the role %s has no SCRAM-SHA-256 verifier: %w", quote(role), errVerifierLine)
+		return "", Secret{}, fmt.Errorf("the role %s has neither a SCRAM-SHA-256 verifier nor an MD5 hash: %w", quote(role), errVerifierLine)
 	}
 	if !verifierForm.MatchString(verifier) {
 		return "", Secret{}, fmt.Errorf("the verifier of the role %s is damaged; copy it again from pg_authid.rolpassword", quote(role))

@@ -2,6 +2,7 @@ package scram
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 )
 
@@ -102,6 +103,15 @@ func (o *Observer) Client(body []byte) {
 
 // Complete says whether an exchange was seen from the offer to AuthenticationOk, so that ClientKey can be asked.
 func (o *Observer) Complete() bool { return o.state == observerComplete }
+
+// Challenge names the salt and iterations that the server showed, as Verifier.Challenge does: two logins of a role with the same were checked against
+// the same verifier. ok is false until Complete.
+func (o *Observer) Challenge() (name [sha256.Size]byte, ok bool) {
+	if o.state != observerComplete {
+		return name, false
+	}
+	return nameChallenge(o.challenge.salt, o.challenge.iterations), true
+}
 
 // ClientKey recovers the key that the client used, with the verifier of its role. It may be asked again with another verifier, until Wipe.
 //

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"math"
@@ -98,6 +99,13 @@ func (v Verifier) Equal(o Verifier) bool {
 // password be guessed offline.
 func (v Verifier) Fingerprint() [sha256.Size]byte {
 	return sha256.Sum256(v.appendSecret(nil))
+}
+
+// Challenge names the salt and iterations, which a server shows to everybody who tries to log in. PostgreSQL makes a new salt with each password.
+func (v Verifier) Challenge() [sha256.Size]byte { return nameChallenge(v.Salt, v.Iterations) }
+
+func nameChallenge(salt []byte, iterations int) [sha256.Size]byte {
+	return sha256.Sum256(binary.BigEndian.AppendUint64(bytes.Clone(salt), uint64(iterations)))
 }
 
 // Clone returns a verifier that shares no bytes with v.
