@@ -26,6 +26,7 @@ func through(tb testing.TB, server string) string {
 		Hold:         proxy.HoldConfig{Login: 15 * time.Second, Session: 15 * time.Second, Max: 800, ReleasePerSecond: 200},
 		Limits:       proxy.LimitsConfig{MaxClients: 1000, StartupTimeout: 10 * time.Second, LoginsUnderWay: 200, TLSHandshakes: 64},
 		DrainTimeout: time.Second,
+		Continuity:   proxy.ContinuityConfig{Mode: proxy.MoveLossless, MovesAtOnce: 16},
 		SCRAM:        proxy.SCRAMRelay,
 	}, proxy.Deps{Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}).Proxy, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -100,6 +100,7 @@ func (e *Engine) complete(ev Completed) {
 	case e.openID == ev.ActionID && e.rec.LastChange.Known && e.rec.LastChange.V.Epoch == e.opened && ev.Outcome.Sessions != (SessionCounts{}):
 		s := &e.rec.LastChange.V.Sessions
 		s.Moved += ev.Outcome.Sessions.Moved
+		s.Ended += ev.Outcome.Sessions.Ended
 		s.Refused += ev.Outcome.Sessions.Refused
 		e.openID, e.dirty = 0, true
 	}

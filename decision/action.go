@@ -117,12 +117,15 @@ type Undrain struct {
 	Epoch uint64
 }
 
-// Open asks the data plane to send logins to the node under the epoch. The same epoch may be opened again after a Hold, never after a Cut.
+// Open asks the data plane to send logins to the node under the epoch. The same epoch may be opened again after a Hold, never after a Cut. Sessions
+// that waited across the cut before it may be moved there, as far as Lossless allows it; the outcome, which nothing waits for, says how many were.
 type Open struct {
 	Header
 	Epoch   uint64
 	Node    string
 	Address string
+	// Lossless says what became of the commits that were acknowledged under earlier epochs.
+	Lossless Lossless
 }
 
 // Cut asks for every path of every epoch up to Epoch to be closed, client side first. Its outcome must be reported by Completed: when it

@@ -272,13 +272,26 @@ func (e *Engine) open(s *sight) {
 		}
 	}
 	e.opened = e.rec.Epoch
+	o := Open{Header: e.head(s.situation.String()), Epoch: e.rec.Epoch, Node: w.Node, Address: w.Address, Lossless: e.kept()}
 	e.marks, e.successorSince = marks{}, Opt[Instant]{}
-	o := Open{Header: e.head(s.situation.String()), Epoch: e.rec.Epoch, Node: w.Node, Address: w.Address}
 	e.openID = o.ID
 	e.emit(o)
 	if c := e.rec.LastChange; c.Known && c.V.Epoch == e.rec.Epoch && c.V.Kind != ChangeAdopted {
 		e.emit(Checkpoint{Header: e.head(s.situation.String()), Node: w.Node})
 	}
+}
+
+// kept says whether the commits that were acknowledged before the epoch that is opened now are on its writer. A writer that is opened again after a
+// planned change was undone has them all, unless its server was restarted since the cut: then what asked for less than a flush may be gone.
+func (e *Engine) kept() Lossless {
+	if c := e.rec.LastChange; c.Known && c.V.Epoch == e.rec.Epoch {
+		return c.V.Lossless
+	}
+	v := e.viewOf(e.rec.Writer.Node)
+	if v == nil || e.ending.reason != CutDrained || !e.marks.cut.Known || !v.obs.StartedAgo.Known || v.obs.StartedAgo.V <= e.now.Sub(e.marks.cut.V) {
+		return LosslessUnknown
+	}
+	return LosslessProven
 }
 
 // head returns the next action's number with its cause.

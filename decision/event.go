@@ -69,7 +69,7 @@ type Outcome struct {
 	// LastByte (Cut) is when a backend of the epoch last sent a byte to a client: a writer that was silent from then on acknowledged
 	// nothing more. Unknown: the end of the cut counts.
 	LastByte Opt[Instant]
-	// Sessions counts what the action did to sessions (Cut: Ended; Open: Moved, Refused).
+	// Sessions counts what the action did to sessions (Cut: Ended; Open: Moved, Ended, Refused).
 	Sessions SessionCounts
 }
 

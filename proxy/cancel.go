@@ -80,6 +80,16 @@ func (k *keyring) issue(n int, target cancelTarget) (key pgwire.CancelKey, forge
 	return pgwire.CancelKey{PID: pid, Secret: secret}, func() { k.forget(pid, secret) }, nil
 }
 
+// repoint makes a client's key stand for another target. It does nothing when the key was forgotten.
+func (k *keyring) repoint(key pgwire.CancelKey, target cancelTarget) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	keys := k.byPID[key.PID]
+	if i, ok := findKey(keys, key.Secret); ok {
+		keys[i].target = target
+	}
+}
+
 func (k *keyring) forget(pid uint32, secret []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

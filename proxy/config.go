@@ -68,6 +68,7 @@ type Config struct {
 	Limits  LimitsConfig
 	// DrainTimeout bounds the wait for idle boundaries at a graceful stop (drain.timeout).
 	DrainTimeout time.Duration
+	Continuity   ContinuityConfig
 	// SCRAM is auth.scram: SCRAMRelay or SCRAMProxy.
 	SCRAM string
 	// Verifiers says how Deps.Verifier answers.
@@ -107,6 +108,13 @@ type HoldConfig struct {
 	ReleasePerSecond int
 }
 
+// ContinuityConfig is about sessions that survive a change of the writer.
+type ContinuityConfig struct {
+	Mode ContinuityMode
+	// MovesAtOnce bounds the sessions that are asked for their state, and those that are moved, at the same time.
+	MovesAtOnce int
+}
+
 // LimitsConfig bounds what clients can use. 0 means no limit where that is allowed.
 type LimitsConfig struct {
 	// MaxClients counts from the complete startup packet to the end of the session.
@@ -140,6 +148,8 @@ func (c Config) Validate() error {
 func (c Config) validateRest() error {
 	var p problems
 	p.positive("drain.timeout", c.DrainTimeout)
+	p.oneOf("continuity.mode", string(c.Continuity.Mode), string(MoveLossless), string(MoveRelaxed), string(MoveAlways), string(MoveOff))
+	p.atLeast("continuity.moves_at_once", c.Continuity.MovesAtOnce, 1)
 	p.oneOf("auth.scram", c.SCRAM, SCRAMRelay, SCRAMProxy)
 	p.oneOf("auth.verifier_file and auth.verifier_lookup", string(c.Verifiers), string(VerifiersNone), string(VerifiersAtHand), string(VerifiersAsked))
 	if c.SCRAM == SCRAMProxy && c.Listen.TLS == TLSPassthrough {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// testConfig is a configuration that passes Validate; tests change what they are about.
+// testConfig is a configuration that passes Validate; tests change what they are about. No session is moved: most fake servers do not know SQL.
 func testConfig() Config {
 	return Config{
 		Listen:       ListenConfig{TLS: TLSAllow},
@@ -14,6 +14,7 @@ func testConfig() Config {
 		Hold:         HoldConfig{Login: 15 * time.Second, Session: 15 * time.Second, Max: 800, ReleasePerSecond: 200},
 		Limits:       LimitsConfig{MaxClients: 1000, StartupTimeout: 10 * time.Second, LoginsUnderWay: 200, TLSHandshakes: 64},
 		DrainTimeout: 10 * time.Second,
+		Continuity:   ContinuityConfig{Mode: MoveOff, MovesAtOnce: 16},
 		SCRAM:        SCRAMRelay,
 	}
 }

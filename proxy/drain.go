@@ -24,6 +24,8 @@ type rest struct {
 	// complete says that every session was asked; drained is called, once, when none of them is left to wait for.
 	complete bool
 	drained  func()
+	// survey is what is found out in this drain for all sessions.
+	survey *survey
 	// limit ends the drain when nobody else does.
 	limit *time.Timer
 }
@@ -40,8 +42,9 @@ type SessionsLeft struct {
 func (s *Server) Drain(epoch uint64, drained func()) {
 	s.control.Lock()
 	defer s.control.Unlock()
-	s.rest.begin(epoch, drained, time.AfterFunc(s.cfg.Load().Hold.Session, func() { s.Undrain(epoch) }))
-	for session, p := range s.roster.sessions() {
+	pinned := s.roster.sessions()
+	s.rest.begin(epoch, drained, time.AfterFunc(s.cfg.Load().Hold.Session, func() { s.Undrain(epoch) }), s.survey(pinned))
+	for session, p := range pinned {
 		session.restOnce(p)
 	}
 	s.rest.settle(func(r *rest) { r.complete = true })
@@ -66,6 +69,7 @@ func (s *Server) undrainLocked(epoch uint64) {
 		session.mu.Unlock()
 	}
 	for session, p := range waiting {
+		session.baggage = baggage{}
 		session.resume(p)
 	}
 	s.log.Info("drain undone", "epoch", epoch, "waited", len(waiting))
@@ -78,7 +82,8 @@ func (s *Server) Draining() (SessionsLeft, bool) {
 		return SessionsLeft{}, false
 	}
 	n := s.forwarder.states()
-	return SessionsLeft{Waiting: waiting, InTransaction: n.InTransaction, Active: n.Active, Idle: n.Idle, Opaque: n.Opaque}, true
+	return SessionsLeft{Waiting: waiting, InTransaction: n.InTransaction, Active: n.Active, Idle: n.Idle + int(s.packed.Load()),
+		Opaque: n.Opaque}, true
 }
 
 // restOnce asks the pair to stop at its next boundary if its epoch is being drained.
@@ -104,8 +109,24 @@ func (s *session) rested(p *pair) {
 	case p.backend.cut.Err() != nil:
 		s.srv.rest.forget(s)
 		s.endAtRest(p, whyCut(p.backend))
+	default:
+		s.settleAtRest(p)
+	}
+}
+
+// settleAtRest packs the session's state and lets it wait.
+func (s *session) settleAtRest(p *pair) {
+	switch err := s.pack(p); {
+	case p.backend.cut.Err() != nil:
+		s.srv.rest.forget(s)
+		s.endAtRest(p, whyCut(p.backend))
+	case err != nil:
+		s.srv.rest.forget(s)
+		defer s.srv.sessions.Done()
+		s.ended(p, result{end: endServerLost, err: err, clean: true})
 	case s.srv.rest.wait(s, p):
 	default: // undone meanwhile
+		s.baggage = baggage{}
 		s.resume(p)
 	}
 }
@@ -122,34 +143,50 @@ func (s *session) endAtRest(p *pair, why pgwire.Reason) {
 	s.finish(p, outcome{end: why.String(), reason: why, speak: true})
 }
 
-// afterCut decides what becomes of the sessions that waited when their epoch was cut. Their backends are gone. Each ends with an error of its own at
-// its boundary, one after the other, so that their clients do not all come back at one instant.
-func (s *Server) afterCut(waiting map[*session]*pair, why pgwire.Reason) {
-	if len(waiting) == 0 {
+// afterCut decides what becomes of the sessions that waited when their epoch was cut. Their backends are gone. Those that can be moved wait for the
+// next writer; each of the others ends with an error of its own at its boundary. It returns how many stay.
+func (s *Server) afterCut(waiting map[*session]*pair, why pgwire.Reason) (stay int) {
+	keep, ending := map[*session]*pair{}, map[*session]*pair{}
+	stopping := s.roster.isStopping() || why == pgwire.Killed
+	for session, p := range waiting {
+		if session.baggage.immovable == "" && !stopping {
+			keep[session] = p
+		} else {
+			ending[session] = p
+		}
+	}
+	s.strand(keep)
+	if len(ending) > 0 {
+		s.loops.Go(func() { s.endPaced(ending, func(session *session, p *pair) { session.endUnmoved(p, why) }) })
+	}
+	return len(keep)
+}
+
+// endPaced ends sessions one after the other, so that their clients do not all come back at one instant.
+func (s *Server) endPaced(sessions map[*session]*pair, end func(*session, *pair)) {
+	if len(sessions) == 0 {
 		return
 	}
-	rate := max(float64(s.cfg.Load().Hold.ReleasePerSecond), float64(len(waiting))/endWithin.Seconds())
-	s.loops.Go(func() {
-		ticker := time.NewTicker(time.Duration(float64(time.Second) / rate))
-		defer ticker.Stop()
-		for session, p := range waiting {
-			go session.endAtRest(p, why)
-			select {
-			case <-ticker.C:
-			case <-s.ctx.Done(): // no time left to be gentle
-			}
+	rate := max(float64(s.cfg.Load().Hold.ReleasePerSecond), float64(len(sessions))/endWithin.Seconds())
+	ticker := time.NewTicker(time.Duration(float64(time.Second) / rate))
+	defer ticker.Stop()
+	for session, p := range sessions {
+		go end(session, p)
+		select {
+		case <-ticker.C:
+		case <-s.ctx.Done(): // no time left to be gentle
 		}
-	})
+	}
 }
 
 // begin starts a drain; one of an older epoch is over.
-func (r *rest) begin(epoch uint64, drained func(), limit *time.Timer) {
+func (r *rest) begin(epoch uint64, drained func(), limit *time.Timer, survey *survey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.limit != nil {
 		r.limit.Stop()
 	}
-	r.epoch, r.complete, r.drained, r.limit = epoch, false, drained, limit
+	r.epoch, r.complete, r.drained, r.limit, r.survey = epoch, false, drained, limit, survey
 	r.asked = map[*session]*pair{}
 	if r.waiting == nil {
 		r.waiting = map[*session]*pair{}
@@ -211,6 +248,13 @@ func (r *rest) settle(change func(*rest)) {
 	if drained != nil {
 		drained()
 	}
+}
+
+// surveyed is that of the last drain that was begun.
+func (r *rest) surveyed() *survey {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.survey
 }
 
 // whoWaits returns the sessions that wait.

@@ -45,7 +45,7 @@ func newHarness(t testing.TB, cfg Config, deps Deps) *harness {
 	for _, r := range pgwire.Reasons() {
 		reasons = append(reasons, r.String())
 	}
-	deps.Metrics = metrics.New(h.registry, metrics.Labels{Reasons: reasons, Ends: Ends(), LoginResults: LoginResults(), CancelResults: CancelResults()}).Proxy
+	deps.Metrics = metrics.New(h.registry, metrics.Labels{Reasons: reasons, Ends: Ends(), LoginResults: LoginResults(), CancelResults: CancelResults(), MoveResults: MoveResults()}).Proxy
 	deps.Log = slog.New(slog.NewTextHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if deps.Suspect == nil {
 		deps.Suspect = func(node string) {

@@ -13,6 +13,8 @@ type SessionInfo struct {
 	Since time.Time
 	Node  string
 	Epoch uint64
+	// Immovable is why it would not be moved to another writer, as far as is known without asking its server; empty when it would.
+	Immovable string
 	// PID is its backend's process number; 0 when the server gave none.
 	PID uint32
 }
@@ -34,6 +36,7 @@ func (s *session) info(p *pair, waits bool) SessionInfo {
 	defer s.mu.Unlock()
 	i := SessionInfo{ID: s.id, Client: s.address.String(), User: s.who.user, Database: s.who.database, Since: s.pinned, Node: p.backend.node,
 		Epoch: p.backend.epoch, State: stateOf(p, waits)}
+	i.Immovable = s.immovableLocked(p)
 	if s.running != nil {
 		i.PID = s.running.key.PID
 	}
@@ -54,4 +57,28 @@ func stateOf(p *pair, waits bool) string {
 	default:
 		return "idle"
 	}
+}
+
+// Movable counts the sessions that would be moved to another writer, as far as is known without asking their servers.
+func (s *Server) Movable() (n int) {
+	for session, p := range s.roster.sessions() {
+		session.mu.Lock()
+		if session.immovableLocked(p) == "" {
+			n++
+		}
+		session.mu.Unlock()
+	}
+	return n
+}
+
+// immovableLocked says why a session would not be moved.
+func (s *session) immovableLocked(p *pair) string {
+	switch {
+	case s.srv.cfg.Load().Continuity.Mode == MoveOff:
+		return immovableOff
+	case p.tracker == nil:
+		return immovableOpaque
+	}
+	_, why := s.credential()
+	return why
 }

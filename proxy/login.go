@@ -53,6 +53,8 @@ type exchange struct {
 	// negotiated is what the client still has to be told about the protocol version; version is what is spoken.
 	negotiated *pgwire.NegotiateProtocolVersion
 	version    pgwire.Version
+	// again is set when the proxy logs in for a session that is there already: its client is told nothing, and there is no ticket.
+	again *relogin
 
 	// seen looks on.
 	seen  watch
@@ -100,6 +102,9 @@ func (x *exchange) authenticate() error {
 		case 'E':
 			return x.serverError(nil, frame)
 		case 'N':
+			if x.again != nil {
+				continue
+			}
 			if err := x.tell(frame); err != nil {
 				return err
 			}
@@ -115,6 +120,10 @@ func (x *exchange) negotiate(body []byte) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", err, errNonsense)
+	case x.again != nil && n.Version != x.version:
+		return fmt.Errorf("protocol %s in the place of %s: %w", n.Version, x.version, errServerRefused)
+	case x.again != nil:
+		return nil // its client knows
 	case x.spoken || n.Version > x.version:
 		return fmt.Errorf("negotiation to %s out of place: %w", n.Version, errNonsense)
 	}
@@ -127,6 +136,9 @@ func (x *exchange) negotiate(body []byte) error {
 func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 	if len(frame) < headerLength+4 {
 		return false, fmt.Errorf("authentication request of %d bytes: %w", len(frame), errNonsense)
+	}
+	if x.again != nil {
+		return x.authenticateAgain(frame)
 	}
 	code := binary.BigEndian.Uint32(frame[headerLength:])
 	if code == authSASL && x.s.cfg.SCRAM == SCRAMProxy {
@@ -242,6 +254,12 @@ func (x *exchange) serverError(before, frame []byte) error {
 	if !x.spoken && isNotServing(frame) {
 		return fmt.Errorf("%s %s: %w", fields.SQLState, fields.Message, errNotServing)
 	}
+	if x.again != nil {
+		if fields.SQLState == tooManyConnections {
+			return errServerFull
+		}
+		return fmt.Errorf("%s: %w", fields.SQLState, errServerRefused)
+	}
 	if !x.spoken && fields.SQLState == tooManyConnections && x.s.mayFindRoom() {
 		return errServerFull
 	}
@@ -289,13 +307,13 @@ func (x *exchange) receive() ([]byte, error) {
 	if err != nil {
 		return nil, x.backendError(err)
 	}
-	if !x.answered {
-		x.answered = true
+	if !x.answered && x.again == nil {
 		x.s.place.answered()
 		if !isNotServing(frame) {
 			x.ticket.worked()
 		}
 	}
+	x.answered = true
 	return frame, nil
 }
 

@@ -64,7 +64,13 @@ type Server struct {
 	pending   pending
 	roster    *roster
 	rest      rest
-	keys      *keyring
+	packing   packing
+	packed    atomic.Int64 // sessions that are being packed
+	stranded  stranded
+	// verdict is the last one of Relocate; control guards it.
+	verdict verdict
+	keys    *keyring
+	texts   *pgwire.Texts
 	// credentials are what sessions can be logged in with again.
 	credentials *credentials
 	mock        *scram.Mock
@@ -103,7 +109,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		mock: mock, deps: deps, metrics: deps.Metrics, log: deps.Log,
 		table: newTable(), hold: newHoldQueue(cfg.Hold.Max, cfg.Hold.ReleasePerSecond, rand.Float64),
 		admission: newAdmission(cfg.Limits.LoginsUnderWay), counts: newCounts(), pending: pending{max: pendingMax},
-		roster: newRoster(), keys: newKeyring(),
+		roster: newRoster(), keys: newKeyring(), texts: pgwire.NewTexts(), packing: make(packing, cfg.Continuity.MovesAtOnce),
 		cancelSlots: make(chan struct{}, cancelsAtOnce), cancelLimiter: newLimiter[netip.Addr](cancelsPerSecond, cancelBurst),
 		garbage: newLimiter[netip.Addr](1.0/60, 1), refused: newLimiter[netip.Addr](1, 50), failures: newLimiter[string](0.2, 5),
 	}
@@ -190,25 +196,25 @@ func (s *Server) Refuse() {
 
 // Cut ends every path of the epochs up to and including epoch, for good. When it returns not one byte is being, or will be, sent to a backend that
 // was opened under such an epoch, and nothing that such a backend said will reach a client. Clients are detached first, then the backends are
-// closed with a reset. Each session ends with an error of its own: CommitInDoubt where a commit was unanswered, else why. It returns the number
-// of sessions that were open when it began.
+// closed with a reset. Each session ends with an error of its own: CommitInDoubt where a commit was unanswered, else why; but those that waited in
+// a drain and can be moved wait on for Relocate, up to hold.session. It returns the number of sessions that it ended.
 func (s *Server) Cut(epoch uint64, why pgwire.Reason) (sessions int) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	_, waiting := s.rest.state()
 	sessions = s.forwarder.states().Open + waiting
-	s.cutLocked(epoch, why)
-	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String())
-	return sessions
+	stay := s.cutLocked(epoch, why)
+	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String(), "ended", sessions-stay, "waiting", stay)
+	return max(sessions-stay, 0)
 }
 
-func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) {
+func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) (stay int) {
 	s.table.cut(epoch, why)
 	s.hold.close(epoch)
 	s.forwarder.cut(epoch, why)
 	sever(s.table.upTo(epoch)) // logins and cancel requests under way, and sessions that wait
 	_, waiting := s.rest.end(epoch)
-	s.afterCut(waiting, why)
+	return s.afterCut(waiting, why)
 }
 
 // HeardAge says how long ago a backend of the epoch was last heard by a client; false when none was yet. It does not block.
@@ -218,6 +224,7 @@ func (s *Server) HeardAge(epoch uint64) (time.Duration, bool) { return s.forward
 func (s *Server) Stats() Stats {
 	stats := s.forwarder.states()
 	_, waiting := s.rest.state()
+	waiting += s.stranded.size() + int(s.packed.Load())
 	stats.Open += waiting
 	stats.Idle += waiting
 	stats.Held = s.hold.held()

@@ -55,6 +55,10 @@ type session struct {
 	// running is what a cancel for this session goes to; nil when its server gave no key. forget drops the client's key.
 	running *cancelTarget
 	forget  func()
+	// issued is the key that the client was given, version the protocol version that is spoken with it.
+	issued  pgwire.CancelKey
+	version pgwire.Version
+	baggage baggage
 	// learned is what the proxy can log in with as the session's role again; without it unlearned says why. Set before the session is pinned.
 	learned   *credential
 	unlearned string
@@ -294,10 +298,14 @@ func (s *session) deliver(x *exchange) error {
 		s.forget()
 		return err
 	}
+	s.version = x.version
 	_, sealed := x.b.conn.(*tls.Conn)
 	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, sealed, s.cfg.Verifiers == VerifiersAtHand)
 	_ = x.b.SetDeadline(time.Time{})
 	tracker := new(pgwire.Tracker)
+	if s.srv.cfg.Load().Continuity.Mode != MoveOff {
+		tracker.Remember(s.srv.texts)
+	}
 	tracker.Start('I')
 	if s.startup.RelaxesCommits() {
 		tracker.RelaxSession()
@@ -322,7 +330,7 @@ func (s *session) issueKey(x *exchange) (words []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.forget = forget
+	s.forget, s.issued = forget, key
 	at := x.ready.keyAt
 	words = append(make([]byte, 0, len(words)+48), x.ready.messages[:at]...)
 	return append(pgwire.AppendBackendKeyData(words, key), x.ready.messages[at:]...), nil

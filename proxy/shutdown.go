@@ -27,6 +27,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for session, p := range waiting {
 		go session.endAtRest(p, pgwire.Drained)
 	}
+	s.loops.Go(func() {
+		s.endPaced(s.stranded.takeAll(), func(session *session, p *pair) { session.endMove(p, moveInterrupted, pgwire.Drained) })
+	})
 	err := s.awaitSessions(ctx)
 	s.stop()
 	s.loops.Wait()

@@ -122,7 +122,7 @@ func (d *daemon) openState(file *config.File, clock *control.Clock) (rec decisio
 func labels(file *config.File) metrics.Labels {
 	l := metrics.Labels{
 		Version: buildVersion(), Revision: buildRevision(), Criteria: decision.CriterionNames(),
-		Ends: proxy.Ends(), LoginResults: proxy.LoginResults(), CancelResults: proxy.CancelResults(),
+		Ends: proxy.Ends(), LoginResults: proxy.LoginResults(), CancelResults: proxy.CancelResults(), MoveResults: proxy.MoveResults(),
 	}
 	for _, n := range file.Nodes {
 		l.Nodes = append(l.Nodes, n.Name)

@@ -92,7 +92,8 @@ type stagedPair struct {
 	promoted atomic.Bool
 }
 
-func (*stagedPair) Open(uint64, string, string) {}
+func (*stagedPair) Open(uint64, string, string, decision.Lossless, func(decision.SessionCounts)) {
+}
 func (*stagedPair) Hold(decision.HoldReason)    {}
 func (*stagedPair) Refuse(decision.HoldReason)  {}
 func (*stagedPair) Undrain(uint64)              {}

@@ -31,14 +31,21 @@ type openedRoute struct {
 	at time.Time
 }
 
-// Open sends logins to the node under the epoch.
-func (r *router) Open(epoch uint64, node, address string) {
+// lossless are the engine's words in the data plane's.
+var lossless = map[decision.Lossless]proxy.Lossless{decision.LosslessProven: proxy.LosslessProven, decision.LosslessRelaxed: proxy.LosslessRelaxed}
+
+// Open sends logins to the node under the epoch, and moves the sessions there that waited.
+func (r *router) Open(epoch uint64, node, address string, kept decision.Lossless, moved func(decision.SessionCounts)) {
 	route := proxy.Route{Epoch: epoch, Node: node, Address: address}
 	r.open.Store(&openedRoute{Route: route, at: time.Now()})
 	if err := r.server.Open(route); err != nil {
 		// The engine never opens an epoch twice after a cut; if it did, holding is the safe answer.
 		r.log.Error("route refused", "epoch", epoch, "node", node, "err", err)
+		return
 	}
+	r.server.Relocate(epoch, lossless[kept], func(n proxy.Relocated) {
+		moved(decision.SessionCounts{Moved: uint64(n.Moved), Ended: uint64(n.Ended)})
+	})
 }
 
 // Hold keeps new logins waiting.

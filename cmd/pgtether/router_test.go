@@ -74,7 +74,7 @@ func TestRelaxedCommitsAreKnownOfTheEpochThatWasOpenedLast(t *testing.T) {
 	if got := r.DataPlane().Relaxed; got != -1 {
 		t.Errorf("before the first epoch: %d", got)
 	}
-	r.Open(1, "region-a", "127.0.0.1:1")
+	r.Open(1, "region-a", "127.0.0.1:1", decision.LosslessUnknown, func(decision.SessionCounts) {})
 	if got := r.DataPlane().Relaxed; got != 0 {
 		t.Errorf("of an epoch without commits: %d", got)
 	}
@@ -83,7 +83,7 @@ func TestRelaxedCommitsAreKnownOfTheEpochThatWasOpenedLast(t *testing.T) {
 		t.Errorf("after the cut: %d", got)
 	}
 	server.Cut(2, pgwire.WriterLost)
-	r.Open(2, "region-b", "127.0.0.1:2") // refused
+	r.Open(2, "region-b", "127.0.0.1:2", decision.LosslessUnknown, func(decision.SessionCounts) {}) // refused
 	if got := r.DataPlane().Relaxed; got != -1 {
 		t.Errorf("of an epoch that could not be opened: %d", got)
 	}

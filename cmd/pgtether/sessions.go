@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/spf13/cobra"
 )
@@ -44,15 +43,11 @@ func printSessions(p *printer, body []byte) error {
 	for _, s := range answer.Sessions {
 		movable := "yes"
 		if !s.Movable {
-			movable = "no"
+			movable = "no: " + known(s.NotMovableReason, asIs)
 		}
 		rows = append(rows, words(number(s.ID), s.Client, orUnknown(s.User), orUnknown(s.Database), s.State, known(s.InTransactionSince, asIs), s.Since,
 			s.Node, known(s.BackendPID, number), movable))
 	}
 	p.table(rows)
-	if n := len(answer.Sessions); n > 0 && answer.Sessions[0].NotMovableReason != nil {
-		p.line()
-		p.line(text(fmt.Sprintf("movable: %s", *answer.Sessions[0].NotMovableReason)))
-	}
 	return nil
 }

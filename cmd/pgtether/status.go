@@ -63,12 +63,13 @@ type nodeBody struct {
 }
 
 type sessionsBody struct {
-	Open          int64 `json:"open"`
-	Active        int64 `json:"active"`
-	Idle          int64 `json:"idle"`
-	InTransaction int64 `json:"in_transaction"`
-	Held          int64 `json:"held"`
-	Opaque        int64 `json:"opaque"`
+	Open          int64  `json:"open"`
+	Active        int64  `json:"active"`
+	Idle          int64  `json:"idle"`
+	InTransaction int64  `json:"in_transaction"`
+	Held          int64  `json:"held"`
+	Opaque        int64  `json:"opaque"`
+	Movable       *int64 `json:"movable"`
 }
 
 type lastChangeBody struct {
@@ -168,6 +169,9 @@ func inWords(reason *string) string {
 
 func sessionsLine(s sessionsBody) string {
 	line := fmt.Sprintf("%d open (%d active, %d idle, %d in a transaction), %d held", s.Open, s.Active, s.Idle, s.InTransaction, s.Held)
+	if s.Open > 0 && s.Movable != nil {
+		line += fmt.Sprintf("; %d of %d can be moved", *s.Movable, s.Open)
+	}
 	if s.Opaque > 0 {
 		line += fmt.Sprintf(", %d that cannot be looked into (passthrough)", s.Opaque)
 	}

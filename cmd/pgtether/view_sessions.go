@@ -14,9 +14,6 @@ import (
 // factsTimeout bounds what the writer is asked for a list of sessions.
 const factsTimeout = time.Second
 
-// notMoved is why no session is moved to another writer.
-const notMoved = "sessions are not moved in this version: one that waited for a switchover ends with 08006 and logs in again"
-
 // listSessions lists the sessions, the oldest first, with what the writer says about their transactions if it does so in time.
 func (d *daemon) listSessions(ctx context.Context) []admin.Session {
 	list := d.server.Sessions()
@@ -26,7 +23,7 @@ func (d *daemon) listSessions(ctx context.Context) []admin.Session {
 	out := make([]admin.Session, len(list))
 	for i, s := range list {
 		out[i] = admin.Session{ID: s.ID, Client: s.Client, User: s.User, Database: s.Database, State: s.State, Since: s.Since, Node: s.Node, Epoch: s.Epoch,
-			PID: s.PID, Immovable: notMoved}
+			PID: s.PID, Immovable: s.Immovable}
 		if age, ok := open[s.PID]; ok && s.PID != 0 && s.State != "idle" {
 			out[i].InTransaction = decision.Some(now.Add(-age))
 		}

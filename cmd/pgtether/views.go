@@ -87,7 +87,7 @@ func readiness(exiting bool, s decision.Status) (bool, string) {
 
 func (d *daemon) sessions() admin.Sessions {
 	n := d.server.Stats()
-	return admin.Sessions{Open: n.Open, Active: n.Active, Idle: n.Idle, InTransaction: n.InTransaction, Held: n.Held, Opaque: n.Opaque}
+	return admin.Sessions{Open: n.Open, Active: n.Active, Idle: n.Idle, InTransaction: n.InTransaction, Held: n.Held, Opaque: n.Opaque, Movable: d.server.Movable()}
 }
 
 func (d *daemon) eventsSince(since uint64, limit int) []admin.Event {

@@ -70,6 +70,8 @@ type Sessions struct {
 	Held          int `json:"held"`
 	Read          int `json:"read"`
 	Opaque        int `json:"opaque"`
+	// Movable is how many of the open ones would be moved to another writer, as far as is known without asking their servers.
+	Movable int `json:"movable"`
 }
 
 // Event is one thing that happened. Empty texts and a nil epoch are shown as null.

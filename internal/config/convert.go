@@ -33,6 +33,7 @@ func (f *File) Proxy() proxy.Config {
 			StartupTimeout: f.Limits.StartupTimeout.Std(), LoginsUnderWay: f.Limits.LoginsUnderWay, TLSHandshakes: f.Limits.TLSHandshakes,
 		},
 		DrainTimeout: f.Drain.Timeout.Std(),
+		Continuity:   proxy.ContinuityConfig{Mode: proxy.ContinuityMode(f.Continuity.Mode), MovesAtOnce: f.Continuity.MovesAtOnce},
 		SCRAM:        f.Auth.Scram,
 		Verifiers:    f.Auth.source(),
 	}

@@ -5,7 +5,6 @@ import "reflect"
 const (
 	noReadPath   = "there is no listener that leads to standbys"
 	noSeveral    = "several proxies cannot share their state"
-	noMoves      = "sessions are not moved to a new writer, they end"
 	noDurability = "synchronous_commit is forwarded as the application sets it"
 )
 
@@ -16,8 +15,6 @@ var unbuiltKeys = map[string]string{
 	"read.address":             noReadPath,
 	"read.max_lag":             noReadPath,
 	"node.agent":               "there is no agent beside PostgreSQL",
-	"continuity.mode":          noMoves,
-	"continuity.moves_at_once": noMoves,
 	"durability.floor":         noDurability,
 	"etcd.endpoints":           noSeveral,
 	"etcd.prefix":              noSeveral,

@@ -15,8 +15,9 @@ import (
 
 // Router is the data plane as the engine's actions need it.
 type Router interface {
-	// Open sends logins to the node under the epoch and lets the held ones go.
-	Open(epoch uint64, node, address string)
+	// Open sends logins to the node under the epoch and lets the held ones go. Sessions that waited across the last cut are moved there, or ended,
+	// by what lossless allows; moved is called once when that is over, from any goroutine, if there were any.
+	Open(epoch uint64, node, address string, lossless decision.Lossless, moved func(decision.SessionCounts))
 	// Hold keeps new logins waiting; sessions of the open epoch go on.
 	Hold(why decision.HoldReason)
 	// Cut closes every path of every epoch up to epoch. When it returns not one byte reaches such a backend any more.
@@ -104,9 +105,9 @@ type Loop struct {
 
 	// inbox takes what the other goroutines have to say to the engine; Run is its only reader. It is never closed.
 	inbox chan func()
-	// drained takes the number of a Drain that is over. It has room for more of them than the engine can have asked for since Run last read it, so
+	// over takes what a Drain or an Open came to. It has room for more of them than the engine can have asked for since Run last read it, so
 	// that the data plane may say so from within the call, and after Run has returned. It is never closed.
-	drained chan uint64
+	over chan decision.Completed
 	// done is closed when Run has returned: nobody reads the inbox any more.
 	done chan struct{}
 	view atomic.Pointer[View]
@@ -136,7 +137,7 @@ func New(cfg Config) (*Loop, error) {
 	if err := cfg.Engine.Validate(); err != nil {
 		return nil, fmt.Errorf("check engine configuration: %w", err)
 	}
-	l := &Loop{cfg: cfg, inbox: make(chan func(), 64), drained: make(chan uint64, 64), done: make(chan struct{}), replies: map[uint64]*Reply{}}
+	l := &Loop{cfg: cfg, inbox: make(chan func(), 64), over: make(chan decision.Completed, 64), done: make(chan struct{}), replies: map[uint64]*Reply{}}
 	rec := cfg.Record
 	if rec.Promotion.Known {
 		rec.Promotion.V.Noted = cfg.Events.Has(string(decision.NotePromotionRequested), rec.Promotion.V.Epoch)
@@ -167,8 +168,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-ticker.C:
 			l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
-		case id := <-l.drained:
-			l.step(decision.Completed{At: l.now(), ActionID: id})
+		case c := <-l.over:
+			c.At = l.now()
+			l.step(c)
 		case f := <-l.inbox:
 			f()
 		}

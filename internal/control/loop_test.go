@@ -41,10 +41,12 @@ func (r *fakeRouter) say(call string) {
 	}
 }
 
-func (r *fakeRouter) Open(epoch uint64, node, address string) { r.say("open " + node + " " + address) }
-func (r *fakeRouter) Hold(why decision.HoldReason)            { r.say("hold " + string(why)) }
-func (r *fakeRouter) Refuse(why decision.HoldReason)          { r.say("refuse " + string(why)) }
-func (r *fakeRouter) Undrain(uint64)                          { r.say("undrain") }
+func (r *fakeRouter) Open(epoch uint64, node, address string, _ decision.Lossless, _ func(decision.SessionCounts)) {
+	r.say("open " + node + " " + address)
+}
+func (r *fakeRouter) Hold(why decision.HoldReason)   { r.say("hold " + string(why)) }
+func (r *fakeRouter) Refuse(why decision.HoldReason) { r.say("refuse " + string(why)) }
+func (r *fakeRouter) Undrain(uint64)                 { r.say("undrain") }
 func (r *fakeRouter) Drain(epoch uint64, drained func()) {
 	r.say("drain")
 	drained()

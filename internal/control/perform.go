@@ -27,9 +27,11 @@ func (l *Loop) perform(a decision.Action) (decision.Outcome, bool) {
 			l.cfg.Router.Hold(a.Why)
 		}
 	case decision.Open:
-		l.cfg.Router.Open(a.Epoch, a.Node, a.Address)
+		l.cfg.Router.Open(a.Epoch, a.Node, a.Address, a.Lossless, func(n decision.SessionCounts) {
+			l.over <- decision.Completed{ActionID: a.ID, Outcome: decision.Outcome{Sessions: n}}
+		})
 	case decision.Drain:
-		l.cfg.Router.Drain(a.Epoch, func() { l.drained <- a.ID })
+		l.cfg.Router.Drain(a.Epoch, func() { l.over <- decision.Completed{ActionID: a.ID} })
 	case decision.Undrain:
 		l.cfg.Router.Undrain(a.Epoch)
 	case decision.Cut:

@@ -16,6 +16,8 @@ type Proxy struct {
 	HoldSeconds prometheus.Histogram
 	// LoginSeconds is the time from the whole startup packet to the first ReadyForQuery, without the time on hold.
 	LoginSeconds prometheus.Histogram
+	// StallSeconds is how long a session that was moved stood still for it.
+	StallSeconds prometheus.Histogram
 
 	refusals, logins, ends, cancels, moved counters
 
@@ -40,6 +42,8 @@ func newProxy(r *registrar, l Labels) *Proxy {
 			[]float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 12.5, 15, 20, 30, 60}),
 		LoginSeconds: r.histogram("pgtether_login_seconds", "Time from the startup packet to the first ReadyForQuery, without the time on hold.",
 			[]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}),
+		StallSeconds: r.histogram("pgtether_session_stall_seconds", "How long a session that was moved to another writer stood still for it.",
+			[]float64{0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 3, 5, 7.5, 10, 15, 30}),
 		refusals: r.counters("pgtether_refusals_total", "Logins and sessions that pgtether itself refused or ended, by reason.", "reason", l.Reasons),
 		logins:   r.counters("pgtether_logins_total", "Logins by how they came out.", "result", l.LoginResults),
 		ends:     r.counters("pgtether_sessions_total", "Sessions that ended, by what ended them.", "end", l.Ends),

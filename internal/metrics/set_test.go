@@ -49,6 +49,7 @@ var contract = []contractSeries{
 	{"pgtether_config_last_reload_successful", dto.MetricType_GAUGE, nil, 1},
 	{"pgtether_config_last_reload_timestamp_seconds", dto.MetricType_GAUGE, nil, 1},
 	{"pgtether_stalls_total", dto.MetricType_COUNTER, nil, 1},
+	{"pgtether_session_stall_seconds", dto.MetricType_HISTOGRAM, nil, 1},
 	{"pgtether_sessions_moved_total", dto.MetricType_COUNTER, []string{"result"}, 2},
 }
 

@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pgtether/pgtether/internal/continuity"
+	"github.com/pgtether/pgtether/internal/pgwire"
+)
+
+// ContinuityMode is continuity.mode: which changes of the writer an idle session may survive.
+type ContinuityMode string
+
+const (
+	// MoveLossless moves sessions only where every acknowledged commit is on the new writer.
+	MoveLossless ContinuityMode = "lossless"
+	// MoveRelaxed also where only commits that asked for less may be missing.
+	MoveRelaxed ContinuityMode = "relaxed"
+	// MoveAlways moves them whatever was lost.
+	MoveAlways ContinuityMode = "always"
+	// MoveOff ends them.
+	MoveOff ContinuityMode = "off"
+)
+
+// Reasons for which a session cannot be moved, besides those of package continuity and of its credential.
+const (
+	immovableOff    = "continuity_off"
+	immovableOpaque = "opaque"
+)
+
+// packReserve is what a session that is being packed leaves of hold.session, so that the answer comes before the drain is undone.
+const packReserve = time.Second
+
+// baggage is what a session takes along to another backend. It belongs to whoever owns the session at rest.
+type baggage struct {
+	state      *continuity.State
+	credential *credential
+	// immovable is why the session cannot be moved; empty when it can.
+	immovable string
+	// since is when the session was stopped, until when it may wait.
+	since, until time.Time
+}
+
+// packing bounds how many backends are asked for their session's state at the same time.
+type packing chan struct{}
+
+func (p packing) enter(ctx context.Context) bool {
+	select {
+	case p <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p packing) leave() { <-p }
+
+// pack asks the session's backend for all that another backend needs to take its place. The session is at rest and belongs to the caller. An error
+// means that the backend cannot be used any more.
+func (s *session) pack(p *pair) error {
+	now := time.Now()
+	cfg := s.srv.cfg.Load()
+	s.baggage = baggage{since: now, until: now.Add(cfg.Hold.Session)}
+	if cfg.Continuity.Mode == MoveOff {
+		s.baggage.immovable = immovableOff
+		return nil
+	}
+	s.srv.packed.Add(1)
+	defer s.srv.packed.Add(-1)
+	survey := s.srv.rest.surveyed()
+	select {
+	case <-survey.passwords:
+	case <-p.backend.cut.Done():
+		return context.Cause(p.backend.cut)
+	}
+	if s.baggage.credential, s.baggage.immovable = s.credential(); s.baggage.immovable != "" {
+		return nil
+	}
+	if !s.srv.packing.enter(p.backend.cut) {
+		return context.Cause(p.backend.cut)
+	}
+	defer s.srv.packing.leave()
+	_ = p.backend.SetDeadline(s.baggage.until.Add(-packReserve))
+	if err := s.takeState(p, &survey.census); err != nil {
+		return fmt.Errorf("ask %s for the session's state: %w", p.backend.node, err)
+	}
+	return p.backend.SetDeadline(time.Time{})
+}
+
+// takeState asks the backend. What the server says to the client meanwhile is kept for it.
+func (s *session) takeState(p *pair, census *census) error {
+	rw := fromBackend(p.fromServer, p.backend.conn)
+	names, unknown, aside, err := census.names(p.backend.cut, s.who.database, rw)
+	p.fromServer = aside
+	if err != nil {
+		return err
+	}
+	known := knownFrom(p.tracker.Recall())
+	known.Custom = append(known.Custom, names...)
+	known.CustomUnknown = known.CustomUnknown || unknown
+	state, obstacle, aside, err := continuity.Take(rw, known)
+	p.fromServer = append(p.fromServer, aside...)
+	switch {
+	case obstacle != "" && err != nil:
+		s.srv.log.Debug("session cannot be moved", append(s.names(), "obstacle", string(obstacle), "err", err)...)
+	case err != nil:
+		return err
+	}
+	s.baggage.state, s.baggage.immovable = state, string(obstacle)
+	return nil
+}
+
+// fromBackend reads what was read before first.
+func fromBackend(before []byte, conn io.ReadWriter) io.ReadWriter {
+	if len(before) == 0 {
+		return conn
+	}
+	return struct {
+		io.Reader
+		io.Writer
+	}{io.MultiReader(bytes.NewReader(before), conn), conn}
+}
+
+// knownFrom turns what the wire tells into what an inventory asks for.
+func knownFrom(r pgwire.Recall) continuity.Known {
+	k := continuity.Known{Custom: r.Custom, CustomUnknown: r.Unknown&pgwire.UnknownCustom != 0, UnnamedUnsure: r.Unsure.Unnamed}
+	if u := r.Unnamed; u != nil {
+		k.Unnamed = &continuity.Statement{Text: u.Text, Types: u.Types}
+	}
+	return k
+}

@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/pgtether/pgtether/internal/continuity"
+)
+
+// survey is what a drain finds out once, for all of its sessions.
+type survey struct {
+	// passwords is closed when it is known whose password has changed.
+	passwords chan struct{}
+	census    census
+}
+
+// survey begins one.
+func (s *Server) survey(pinned map[*session]*pair) *survey {
+	v := &survey{passwords: make(chan struct{})}
+	roles := map[string]bool{}
+	for session := range pinned {
+		roles[session.who.user] = true
+	}
+	s.loops.Go(func() {
+		defer close(v.passwords)
+		if s.cfg.Load().Continuity.Mode != MoveOff {
+			s.credentials.refresh(s.ctx, slices.Collect(maps.Keys(roles)))
+		}
+	})
+	return v
+}
+
+// census finds, once in each database and drain, the names of custom settings that stored functions may have given their session: neither the wire
+// nor the server's list of settings tells them. The first session of a database that is packed asks on its own backend; the others wait for that.
+type census struct {
+	mu sync.Mutex
+	of map[string]*tally
+}
+
+// tally is what the functions of one database set.
+type tally struct {
+	done  chan struct{} // closed when the rest is there
+	names []string
+	// unknown: there may be others.
+	unknown bool
+	// lost: the backend that was asked is gone, and somebody else has to ask.
+	lost bool
+}
+
+// names returns the names for the database; rw is the caller's own backend, at rest. aside are messages of its server's for the client. An error
+// means that the caller's backend cannot be used any more, or that ctx is done.
+func (c *census) names(ctx context.Context, database string, rw io.ReadWriter) (names []string, unknown bool, aside []byte, err error) {
+	for {
+		c.mu.Lock()
+		t, asked := c.of[database]
+		if !asked {
+			t = &tally{done: make(chan struct{})}
+			if c.of == nil {
+				c.of = map[string]*tally{}
+			}
+			c.of[database] = t
+		}
+		c.mu.Unlock()
+		if !asked {
+			aside, err = c.ask(database, t, rw)
+			return t.names, t.unknown, aside, err
+		}
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+			return nil, false, nil, context.Cause(ctx)
+		}
+		if !t.lost {
+			return t.names, t.unknown, nil, nil
+		}
+	}
+}
+
+// ask fills the tally in.
+func (c *census) ask(database string, t *tally, rw io.ReadWriter) (aside []byte, err error) {
+	defer close(t.done)
+	var refused *continuity.Refusal
+	t.names, aside, err = continuity.CustomNames(rw)
+	switch {
+	case err == nil:
+	case errors.As(err, &refused), errors.Is(err, continuity.ErrTooManyNames):
+		t.unknown, err = true, nil
+	default:
+		t.lost = true
+		c.mu.Lock()
+		delete(c.of, database)
+		c.mu.Unlock()
+	}
+	return aside, err
+}
