@@ -19,7 +19,7 @@ const customNames = `SELECT DISTINCT pg_catalog.lower(m[1]) FROM pg_catalog.pg_p
 
 // customPattern is a literal first argument of set_config, quoted once or more, or what SET and RESET name; with a dot in it. It may find more
 // than there is (UPDATE t SET a.b = 1), which costs nothing.
-const customPattern = `(?:\mset_config\s*\(\s*(?:setting_name\s*(?:=>|:=)\s*)?e?'+|\m(?:re)?set\s+(?:session\s+|local\s+)?)` +
+const customPattern = `(?:\mset_config\s*\(\s*e?'+|\m(?:re)?set\s+(?:session\s+|local\s+)?)` +
 	`("?[^\s'"();,=:.]+"?(?:\."?[^\s'"();,=:.]+"?)+)`
 
 // CustomNames asks the backend behind rw, which is at an idle boundary, for the names of custom settings that the stored functions and
