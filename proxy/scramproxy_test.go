@@ -21,6 +21,13 @@ import (
 // verifierOf is what PostgreSQL stores for a password.
 func verifierOf(t testing.TB, password, salt string) scram.Verifier {
 	t.Helper()
+	v, _ := keyOf(t, password, salt)
+	return v
+}
+
+// keyOf is what PostgreSQL stores for a password, and the key that belongs to it.
+func keyOf(t testing.TB, password, salt string) (scram.Verifier, scram.ClientKey) {
+	t.Helper()
 	salted, err := pbkdf2.Key(sha256.New, password, []byte(salt), 4096, sha256.Size)
 	if err != nil {
 		t.Fatal(err)
@@ -30,8 +37,12 @@ func verifierOf(t testing.TB, password, salt string) scram.Verifier {
 		h.Write([]byte(text))
 		return h.Sum(nil)
 	}
+	key, err := scram.NewClientKey(mac(salted, "Client Key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	stored := sha256.Sum256(mac(salted, "Client Key"))
-	return scram.Verifier{Iterations: 4096, Salt: []byte(salt), StoredKey: stored[:], ServerKey: mac(salted, "Server Key")}
+	return scram.Verifier{Iterations: 4096, Salt: []byte(salt), StoredKey: stored[:], ServerKey: mac(salted, "Server Key")}, key
 }
 
 // withSCRAM is the script of a server that knows a verifier. bend may change what it says, by step.

@@ -19,11 +19,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"pgtether": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
-	})
+// programs are what the test binary is when it is started under one of these names.
+var programs = map[string]func(){
+	"pgtether": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
 }
+
+func TestMain(m *testing.M) { testscript.Main(m, programs) }
 
 // TestScripts runs every script of testdata/script. What each command line does is told there.
 func TestScripts(t *testing.T) {

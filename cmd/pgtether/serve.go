@@ -43,11 +43,15 @@ func serve(parent context.Context, path string, stderr io.Writer) error {
 	if parent == nil {
 		parent = context.Background()
 	}
+	dumpable := leaveNoCore() // before there is a secret
 	file, warnings, err := config.Load(path)
 	if err != nil {
 		return usageError(err)
 	}
 	log, level := newLogger(stderr, file)
+	if dumpable != nil { // no reason not to serve
+		log.Warn("secrets may get into a core dump", "err", dumpable)
+	}
 	for _, w := range warnings {
 		log.Warn("configuration", "reason", w.String())
 	}
