@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"bytes"
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -146,10 +147,9 @@ func (t *Tracker) remembers() {
 		if request := c.requests + 1; c.ends == request || t.begun.Load() == request {
 			m.inBlock(request)
 		}
-	case 'H':
-		if c.frame.length != 4 { // it fails and has no place among the answers
-			m.lose(c.requests + 1)
-		}
+	}
+	if c.frame.length != 4 && (c.frame.typ == 'S' || c.frame.typ == 'H') {
+		m.lose(forGood) // it fails and has no place among the answers
 	}
 	if c.frame.typ == 'F' {
 		m.unknown |= UnknownFastpath
@@ -164,7 +164,7 @@ func (t *Tracker) remembers() {
 func (m *memory) mixed(t *Tracker) {
 	m.inBlock(t.client.requests + 1)
 	if t.mixed.word.Load()>>mixedReplyBits > t.serverWord.Load()>>serverFlagBits {
-		m.lose(t.client.requests + 1) // see mixedUnit
+		m.lose(forGood) // see mixedUnit
 	}
 }
 
@@ -321,6 +321,9 @@ func (m *memory) push(o op) {
 	}
 	m.ops = append(m.ops, o)
 }
+
+// forGood is behind all requests.
+const forGood = math.MaxUint64
 
 // lose says that it is not certain what the messages up to the given request have done.
 func (m *memory) lose(request uint64) {
