@@ -18,8 +18,8 @@ type memory struct {
 	done    int  // ops at the front that are accounted
 	pending int  // bytes of texts in ops
 
-	body  []byte  // of the message that has been read to its end, as far as it is needed
-	piece *[]byte // of the message that has come in part, or nil
+	body  []byte // of the message that has been read to its end, as far as it is needed
+	piece []byte // of the message that has come in part, or nil
 	long  longText
 
 	sessionState
@@ -112,11 +112,10 @@ func (m *memory) read(b []byte, f *frame) {
 		return
 	}
 	if m.piece == nil {
-		m.piece = m.texts.pieces.Get().(*[]byte)
+		m.piece = m.texts.pieces.get()
 	}
-	p := *m.piece
-	*m.piece = append(p, b[:min(len(b), limit-len(p))]...)
-	m.body = *m.piece
+	m.piece = append(m.piece, b[:min(len(b), limit-len(m.piece))]...)
+	m.body = m.piece
 }
 
 // maxNames bounds the bytes in which the names of a message other than a short Parse must end.
@@ -126,8 +125,7 @@ const maxNames = 1024
 func (m *memory) release() {
 	m.body = nil
 	if m.piece != nil {
-		*m.piece = (*m.piece)[:0]
-		m.texts.pieces.Put(m.piece)
+		m.texts.pieces.put(m.piece)
 		m.piece = nil
 	}
 }
