@@ -25,7 +25,8 @@ type modelClient struct {
 func (c *modelClient) pick(choices ...string) string { return choices[c.rng.IntN(len(choices))] }
 
 func (c *modelClient) statement() string {
-	return c.pick("SELECT", "INSERT", "SELECT", "BEGIN", "COMMIT", "ROLLBACK", "BEGIN", "COMMIT", "FAIL", "SYNTAX", "OUT", "DEFER", "")
+	return c.pick("SELECT", "INSERT", "SELECT", "BEGIN", "COMMIT", "ROLLBACK", "BEGIN", "COMMIT", "FAIL", "SYNTAX", "OUT", "DEFER", "",
+		"DEALLOCATE ALL", "DEALLOCATE s1", "DEALLOCATE s2")
 }
 
 func (c *modelClient) legal() modelUnit {
@@ -49,7 +50,7 @@ func (c *modelClient) legal() modelUnit {
 func (c *modelClient) anything() modelUnit {
 	text := c.pick("IN", "EARLY", "IN;IN", "BEGIN;IN;COMMIT", c.statement(), c.statement())
 	return modelUnit{first: c.messages(c.pick("Q "+text, "Q "+c.statement()+";"+text, "P /"+text, "P s1/"+text, "B /", "B p1/", "B /s1", "B p1/s1",
-		"E", "E p1", "D s1", "C s1", "H", "H x", "S", "S", "S", "S x", "F", "d row", "d bad", "c", "c", "f no"))}
+		"E", "E p1", "D s1", "C s1", "C ", "H", "H x", "S", "S", "S", "S x", "F", "d row", "d bad", "c", "c", "f no"))}
 }
 
 func (c *modelClient) messages(list ...string) []byte {

@@ -13,6 +13,7 @@ import (
 //	SELECT INSERT           answered by D C, C
 //	BEGIN COMMIT ROLLBACK   as in SQL
 //	SYNTAX FAIL DEFER       fails when parsed, when executed, when the transaction around it commits
+//	DEALLOCATE name|ALL     as in SQL
 //	OUT                     COPY TO STDOUT
 //	IN EARLY                COPY FROM STDIN; EARLY fails before it reads; a CopyData that holds "bad" fails
 type modelServer struct {
@@ -148,6 +149,7 @@ func (m *modelServer) message(typ byte, body []byte) {
 	}
 	switch typ {
 	case 'Q':
+		delete(m.statements, "")
 		m.simple(field(0))
 	case 'F':
 		m.doubtful = m.doubtful || m.status == 'I'
@@ -160,6 +162,9 @@ func (m *modelServer) message(typ byte, body []byte) {
 	case 'D':
 		m.send('n', "")
 	case 'C':
+		if strings.HasPrefix(field(0), "S") {
+			delete(m.statements, field(0)[1:])
+		}
 		m.send('3', "")
 	case 'E':
 		m.execute(field(0))
@@ -179,10 +184,14 @@ func (m *modelServer) message(typ byte, body []byte) {
 }
 
 func (m *modelServer) parse(name, text string) {
+	_, exists := m.statements[name]
+	if name == "" {
+		delete(m.statements, "")
+	}
 	switch {
 	case strings.Contains(text, ";"):
 		m.fail()
-	case text == "SYNTAX" || name != "" && m.statements[name] != "" || m.status == 'E' && text != "ROLLBACK" && text != "COMMIT":
+	case text == "SYNTAX" || name != "" && exists || m.status == 'E' && text != "ROLLBACK" && text != "COMMIT":
 		m.fail()
 	default:
 		m.statements[name] = text
@@ -233,6 +242,10 @@ func (m *modelServer) run(text string) bool {
 		m.fail()
 		return false
 	}
+	if name, ok := strings.CutPrefix(text, "DEALLOCATE "); ok && !m.deallocate(name) {
+		m.fail()
+		return false
+	}
 	m.doubtful = m.doubtful || text == "COMMIT" || outside && text != "BEGIN" && text != "ROLLBACK" && text != ""
 	switch text {
 	case "":
@@ -264,6 +277,21 @@ func (m *modelServer) run(text string) bool {
 	}
 	m.send('C', text)
 	return true
+}
+
+// deallocate is DEALLOCATE; false if it fails.
+func (m *modelServer) deallocate(name string) bool {
+	unnamed, kept := m.statements[""]
+	_, exists := m.statements[name]
+	if name == "ALL" {
+		clear(m.statements)
+	} else {
+		delete(m.statements, name)
+	}
+	if kept {
+		m.statements[""] = unnamed
+	}
+	return exists || name == "ALL"
 }
 
 // copyMessage is CopyGetData.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"testing"
 )
@@ -23,6 +24,9 @@ type modelRun struct {
 	copies      int  // CopyDone and CopyFail messages that may be under way
 	restPoints  int
 	unsurePoint int
+	looks       int
+	recalled    int // times that what the tracker remembers was certain and the truth
+	uncertain   int
 }
 
 func newModelRun(t *testing.T, seed uint64) *modelRun {
@@ -32,7 +36,7 @@ func newModelRun(t *testing.T, seed uint64) *modelRun {
 }
 
 func newModelRunFrom(t *testing.T, source rand.Source) *modelRun {
-	return &modelRun{t: t, rng: rand.New(source), tr: started(), server: newModelServer()}
+	return &modelRun{t: t, rng: rand.New(source), tr: remembering(), server: newModelServer()}
 }
 
 func (r *modelRun) failf(format string, args ...any) {
@@ -129,8 +133,40 @@ func (r *modelRun) check() {
 	if r.tr.Idle() && !r.server.idle() {
 		r.failf("idle, and the server is not")
 	}
+	if r.looks++; r.tr.Idle() && r.looks%3 == 0 {
+		r.recall()
+	}
 	if !r.tr.InDoubt() && r.server.inDoubt() {
 		r.failf("no doubt, and there is one")
+	}
+}
+
+// recall compares what the tracker remembers with the server's statements. It may be unsure without need, never wrong.
+func (r *modelRun) recall() {
+	r.t.Helper()
+	got := r.tr.Recall()
+	if got.Unsure != (Unsure{}) {
+		r.uncertain++
+	} else {
+		r.recalled++
+	}
+	text, exists := r.server.statements[""]
+	if !got.Unsure.Unnamed && (exists != (got.Unnamed != nil) || exists && got.Unnamed.Text != text) {
+		r.failf("the unnamed statement is remembered as %+v", got.Unnamed)
+	}
+	if got.Unsure.Named {
+		return
+	}
+	named := maps.Clone(r.server.statements)
+	delete(named, "")
+	for _, s := range got.Named {
+		if text, ok := named[s.Name]; !ok || text != s.Text {
+			r.failf("%+v is remembered", s)
+		}
+		delete(named, s.Name)
+	}
+	if len(named) > 0 {
+		r.failf("%v are not remembered", named)
 	}
 }
 
@@ -184,7 +220,7 @@ func (r *modelRun) send(u modelUnit) {
 
 // TestTheTrackerAgreesWithAModelServer runs legal clients, pipelining or not, over connections that split and delay as they like.
 func TestTheTrackerAgreesWithAModelServer(t *testing.T) {
-	points, unsure := 0, 0
+	points, unsure, recalled, uncertain := 0, 0, 0, 0
 	for seed := range modelSeeds(t) {
 		r := newModelRun(t, seed)
 		c := &modelClient{rng: r.rng}
@@ -197,6 +233,11 @@ func TestTheTrackerAgreesWithAModelServer(t *testing.T) {
 		}
 		r.finish()
 		points, unsure = points+r.restPoints, unsure+r.unsurePoint
+		recalled, uncertain = recalled+r.recalled, uncertain+r.uncertain
+	}
+	t.Logf("remembered with certainty at %d boundaries, without at %d", recalled, uncertain)
+	if recalled < *schedules || uncertain*5 > recalled {
+		t.Error("the schedules do not reach what is to be remembered")
 	}
 	t.Logf("%d rest points, at %d of them idle only for the server", points, unsure)
 	if points < *schedules || unsure == 0 || unsure*20 > points {

@@ -14,7 +14,7 @@ type Texts struct {
 	seed   maphash.Seed
 	shards [textShards]textShard
 	clean  [cleanKept]atomic.Uint64 // hashes of texts of Query messages without a verdict, each in the place that it chooses
-	pieces sync.Pool                // of *[]byte, for messages that come in pieces
+	pieces pieces
 }
 
 const (
@@ -41,8 +41,36 @@ func NewTexts() *Texts {
 	for i := range s.shards {
 		s.shards[i].text = map[uint64]weak.Pointer[sharedText]{}
 	}
-	s.pieces.New = func() any { return new([]byte) }
 	return s
+}
+
+// pieces are buffers for messages that come in pieces.
+type pieces struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+// piecesKept bounds the free buffers, each of which is as large as a message was, up to maxStatement.
+const piecesKept = 32
+
+func (p *pieces) get() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.free)
+	if n == 0 {
+		return make([]byte, 0, 512)
+	}
+	b := p.free[n-1]
+	p.free = p.free[:n-1]
+	return b
+}
+
+func (p *pieces) put(b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) < piecesKept {
+		p.free = append(p.free, b[:0])
+	}
 }
 
 // Len returns how many texts and names are held; some of them may be garbage already.

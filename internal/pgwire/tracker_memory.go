@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"bytes"
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -17,8 +18,8 @@ type memory struct {
 	done    int  // ops at the front that are accounted
 	pending int  // bytes of texts in ops
 
-	body  []byte  // of the message that has been read to its end, as far as it is needed
-	piece *[]byte // of the message that has come in part, or nil
+	body  []byte // of the message that has been read to its end, as far as it is needed
+	piece []byte // of the message that has come in part, or nil
 	long  longText
 
 	sessionState
@@ -111,11 +112,10 @@ func (m *memory) read(b []byte, f *frame) {
 		return
 	}
 	if m.piece == nil {
-		m.piece = m.texts.pieces.Get().(*[]byte)
+		m.piece = m.texts.pieces.get()
 	}
-	p := *m.piece
-	*m.piece = append(p, b[:min(len(b), limit-len(p))]...)
-	m.body = *m.piece
+	m.piece = append(m.piece, b[:min(len(b), limit-len(m.piece))]...)
+	m.body = m.piece
 }
 
 // maxNames bounds the bytes in which the names of a message other than a short Parse must end.
@@ -125,8 +125,7 @@ const maxNames = 1024
 func (m *memory) release() {
 	m.body = nil
 	if m.piece != nil {
-		*m.piece = (*m.piece)[:0]
-		m.texts.pieces.Put(m.piece)
+		m.texts.pieces.put(m.piece)
 		m.piece = nil
 	}
 }
@@ -146,10 +145,9 @@ func (t *Tracker) remembers() {
 		if request := c.requests + 1; c.ends == request || t.begun.Load() == request {
 			m.inBlock(request)
 		}
-	case 'H':
-		if c.frame.length != 4 { // it fails and has no place among the answers
-			m.lose(c.requests + 1)
-		}
+	}
+	if c.frame.length != 4 && (c.frame.typ == 'S' || c.frame.typ == 'H') {
+		m.lose(forGood) // it fails and has no place among the answers
 	}
 	if c.frame.typ == 'F' {
 		m.unknown |= UnknownFastpath
@@ -164,7 +162,7 @@ func (t *Tracker) remembers() {
 func (m *memory) mixed(t *Tracker) {
 	m.inBlock(t.client.requests + 1)
 	if t.mixed.word.Load()>>mixedReplyBits > t.serverWord.Load()>>serverFlagBits {
-		m.lose(t.client.requests + 1) // see mixedUnit
+		m.lose(forGood) // see mixedUnit
 	}
 }
 
@@ -321,6 +319,9 @@ func (m *memory) push(o op) {
 	}
 	m.ops = append(m.ops, o)
 }
+
+// forGood is behind all requests.
+const forGood = math.MaxUint64
 
 // lose says that it is not certain what the messages up to the given request have done.
 func (m *memory) lose(request uint64) {
