@@ -32,6 +32,7 @@ type sessionState struct {
 	unnamed *sharedText
 	named   []namedText
 	bytes   int // of the texts in named
+	alter   int // how many of named alter anything
 
 	portal  *sharedText  // what the unnamed portal runs, if that alters anything
 	portals []portalText // so for the named ones
