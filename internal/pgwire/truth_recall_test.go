@@ -51,7 +51,7 @@ func (s *recallTruth) sql() string {
 	case 7:
 		return s.pick("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "COPY copied TO STDOUT")
 	case 8:
-		return fmt.Sprintf("PREPARE q%d AS SELECT 1", s.serial)
+		return "PREPARE " + s.pick("a", "b", "q") + " AS SELECT 1" // shares the names
 	}
 	return fmt.Sprintf("SELECT 1 AS u%d", s.serial)
 }
@@ -363,4 +363,34 @@ func recallSession(t *testing.T, node *lab.Node, seed uint64) *recallTruth {
 	t.Logf("seed %d", seed)
 	r, conn := startRelay(t, node.AppDSN(), seed)
 	return &recallTruth{t: t, relay: r, client: newTruthClient(t, conn), rng: rand.New(rand.NewPCG(seed, 9))}
+}
+
+// rememberedNames are the named statements that a tracker remembers, in order.
+func rememberedNames(t *testing.T, tracker *pgwire.Tracker) string {
+	t.Helper()
+	r := tracker.Recall()
+	if r.Unsure != (pgwire.Unsure{}) || r.Unnamed != nil && r.Unnamed.Text == "" {
+		t.Errorf("remembered: %+v", r)
+	}
+	var list []string
+	for _, s := range r.Named {
+		list = append(list, s.Name+"="+s.Text)
+	}
+	slices.Sort(list)
+	return strings.Join(list, "; ")
+}
+
+// preparedNames are those that the driver's backend has.
+func preparedNames(t *testing.T, c *pgx.Conn) string {
+	t.Helper()
+	results, err := c.PgConn().Exec(t.Context(), "SELECT name, statement FROM pg_prepared_statements WHERE NOT from_sql").ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, row := range results[0].Rows {
+		list = append(list, string(row[0])+"="+string(row[1]))
+	}
+	slices.Sort(list)
+	return strings.Join(list, "; ")
 }
