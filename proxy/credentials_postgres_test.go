@@ -131,7 +131,7 @@ func TestRealRolesAreLoggedInAgain(t *testing.T) {
 	if err := b.AwaitCaughtUp(ctx, a); err != nil {
 		t.Fatal(err)
 	}
-	cfg := testConfig()
+	cfg := movingConfig()
 	cfg.Verifiers = VerifiersAsked
 	h := startServer(t, cfg, Deps{Verifier: storedOn(a)})
 	h.open(routeTo(a, 1))
@@ -201,7 +201,7 @@ func changeRealPassword(ctx context.Context, t *testing.T, h *harness, a *lab.No
 func TestARealRoleWithoutAFittingVerifierHasNoKey(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true})
 	a := l.Node(lab.RegionA)
-	cfg := testConfig()
+	cfg := movingConfig()
 	cfg.Verifiers = VerifiersAtHand
 	h := startServer(t, cfg, Deps{Verifier: known(verifierOf(t, "keycloak", "not the salt 123"))})
 	h.open(routeTo(a, 1))
@@ -219,7 +219,7 @@ func TestARealKeyIsWipedWithTheLastSession(t *testing.T) {
 	a := l.Node(lab.RegionA)
 	for _, way := range []string{SCRAMRelay, SCRAMProxy} {
 		t.Run(way, func(t *testing.T) {
-			cfg := testConfig()
+			cfg := movingConfig()
 			cfg.Backend.TLS, cfg.Backend.CA, cfg.SCRAM, cfg.Verifiers = BackendTLSVerifyFull, l.TLS().CAFile, way, VerifiersAsked
 			h := startServer(t, cfg, Deps{Verifier: storedOn(a)})
 			h.open(routeTo(a, 1))
