@@ -14,7 +14,8 @@
 //
 // What a move loses, besides what makes an Obstacle: currval and lastval; the seed of random; globals of procedural languages; libraries that
 // LOAD has loaded; connections of dblink and postgres_fdw; custom settings whose names are computed inside stored functions; settings that only
-// superusers may see (dynamic_library_path) of a session that has put that right down; plans. Settings that come from the role or the database
+// superusers may see (dynamic_library_path) of a session that has put that right down; that temporary tables were used once (temp_buffers can
+// be set again); plans. Settings that come from the role or the database
 // and that every role may set keep the value that the session had, even if the defaults were changed since. A literal in a prepared statement
 // whose meaning depends on the time ('now') or on a setting (TimeZone, DateStyle) is read anew, as PostgreSQL itself does whenever it analyses a
 // statement again.

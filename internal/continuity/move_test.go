@@ -153,7 +153,7 @@ func TestAnInnocentDoubtAboutTheUnnamedStatementIsSettledByTheServer(t *testing.
 func TestSettingsThatWouldBeInTheWayOfTheirOwnReplay(t *testing.T) {
 	l := startServer(t)
 	s := connect(t, l, "boss")
-	s.run(t, "SET log_statement = 'ddl'", "SET quote_all_identifiers = on", "SET transform_null_equals = on", "SET array_nulls = off", "SET bytea_output = escape",
+	s.run(t, "SET log_statement = 'ddl'", "SET quote_all_identifiers = on", "SET transform_null_equals = on", "SET temp_buffers = '1MB'", "SET array_nulls = off", "SET bytea_output = escape",
 		"SET DateStyle = 'SQL, DMY'", "SET default_transaction_read_only = on", "SET default_transaction_isolation = serializable",
 		"SET default_transaction_deferrable = on", "SET statement_timeout = '2s'", "SET lock_timeout = 1", "SET idle_in_transaction_session_timeout = 1",
 		"SET client_min_messages = debug5", "SET my.secret = 'a\"b\\c{},''d'", "SET search_path = one, \"two\"", "PREPARE p AS SELECT v FROM t", "SET row_security = off",
