@@ -29,7 +29,7 @@ func TestTheCostOfAMove(t *testing.T) {
 	l := startServer(t)
 	least := time.Hour
 	for round := range 5 {
-		c := connect(t, l, "app", "TimeZone=Europe/Berlin")
+		c := connect(t, l, "app", "TimeZone", "Europe/Berlin")
 		c.run(t, "SELECT count(*) FROM t", "SET application_name = 'cost'", "BEGIN; UPDATE t SET v = v; ROLLBACK")
 		for i := range 20 {
 			name := fmt.Sprintf("S_%d", i)
@@ -52,7 +52,7 @@ func TestTheCostOfAMove(t *testing.T) {
 			}
 			state = s
 		}
-		fresh := connect(t, l, "app", "TimeZone=Europe/Berlin")
+		fresh := connect(t, l, "app", "TimeZone", "Europe/Berlin")
 		before, began := cpu(t, fresh.pid), time.Now()
 		if _, err := state.Replay(fresh.conn, fresh.told); err != nil {
 			t.Fatal(err)

@@ -56,7 +56,7 @@ var settingValues = map[string][]string{
 	"client_min_messages": {"debug1", "error", "notice"}, "standard_conforming_strings": {"off", "on"}, "synchronous_commit": {"off", "local"},
 	"application_name": {"'my app'", "'it''s'", "''"}, "client_encoding": {"LATIN1", "SJIS", "UTF8", "SQL_ASCII"},
 	"default_text_search_config": {"english", "'pg_catalog.simple'"}, "plpgsql.extra_warnings": {"'all'"}, "transaction_isolation": {"serializable"},
-	"lc_monetary": {"'C'"}, "temp_buffers": {"'1MB'"}, "geqo_seed": {"0.123456789"}, "array_nulls": {"off"},
+	"lc_monetary": {"'C'"}, "geqo_seed": {"0.123456789"}, "array_nulls": {"off"},
 	"transform_null_equals": {"on"}, "plan_cache_mode": {"force_generic_plan"}, "idle_session_timeout": {"'1h'"}, "backslash_quote": {"off"},
 	"idle_in_transaction_session_timeout": {"'1h'"}, "vacuum_cost_delay": {"1.5"}, "xmloption": {"document"}, "timezone_abbreviations": {"'Default'"},
 }

@@ -39,7 +39,7 @@ type taken struct {
 	temp     bool     // there is a temporary schema; it may be empty
 	rows     int
 	bytes    int
-	strings  bool // standard_conforming_strings was set by the session
+	strings  bool // standard_conforming_strings is, or was, set by the session
 	names    map[string]bool
 }
 

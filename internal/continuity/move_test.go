@@ -21,7 +21,7 @@ func moved(t *testing.T, l *lab.Lab, c *client, user string, known Known) *clien
 	if obstacle != "" || err != nil {
 		t.Fatalf("obstacle %q, %v", obstacle, err)
 	}
-	fresh := connect(t, l, user, "")
+	fresh := connect(t, l, user)
 	owed, err := state.Replay(fresh.conn, fresh.told)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestEveryObstacleIsNamedAndTheSessionGoesOn(t *testing.T) {
 		{TooMuchState, []string{"PREPARE a AS SELECT '" + big + "'", "PREPARE b AS SELECT '" + strings.Repeat(big, 12) + "'"}, Known{}},
 		{TooMuchState, []string{"DO $$ BEGIN FOR i IN 1..1001 LOOP EXECUTE 'PREPARE p' || i || ' AS SELECT 1'; END LOOP; END $$"}, Known{}},
 	} {
-		s := connect(t, l, "app", "")
+		s := connect(t, l, "app")
 		s.run(t, c.do...)
 		s.extended(t, appendParse(nil, "", "SELECT 'unnamed'", nil))
 		_, o, err := s.take(t, c.known)
@@ -99,7 +99,7 @@ func TestEveryObstacleIsNamedAndTheSessionGoesOn(t *testing.T) {
 		}
 		s.leftNothing(t)
 	}
-	s := connect(t, l, "app", "")
+	s := connect(t, l, "app")
 	s.extended(t, appendParse(nil, "", "SELECT 'unnamed'", nil))
 	for _, known := range []Known{
 		{UnnamedUnsure: true},
@@ -116,7 +116,7 @@ func TestEveryObstacleIsNamedAndTheSessionGoesOn(t *testing.T) {
 // TestASessionThatIsTooHastyToBeAsked: a statement_timeout that hits the question itself. The server may be fast enough now and then.
 func TestASessionThatIsTooHastyToBeAsked(t *testing.T) {
 	l := startServer(t)
-	s := connect(t, l, "app", "")
+	s := connect(t, l, "app")
 	s.run(t, "SET statement_timeout = 1")
 	s.extended(t, appendParse(nil, "", "SELECT 'unnamed'", nil))
 	for {
@@ -140,7 +140,7 @@ func manyCustom(n int) (k Known) {
 
 func TestAnInnocentDoubtAboutTheUnnamedStatementIsSettledByTheServer(t *testing.T) {
 	l := startServer(t)
-	s := connect(t, l, "app", "")
+	s := connect(t, l, "app")
 	s.run(t, "SELECT 1") // which drops it
 	for _, known := range []Known{{UnnamedUnsure: true}, {Unnamed: &Statement{Text: "SELECT 'stale'"}}} {
 		state, o, err := s.take(t, known)
@@ -152,8 +152,8 @@ func TestAnInnocentDoubtAboutTheUnnamedStatementIsSettledByTheServer(t *testing.
 
 func TestSettingsThatWouldBeInTheWayOfTheirOwnReplay(t *testing.T) {
 	l := startServer(t)
-	s := connect(t, l, "boss", "")
-	s.run(t, "SET log_statement = 'ddl'", "SET quote_all_identifiers = on", "SET transform_null_equals = on", "SET array_nulls = off", "SET bytea_output = escape",
+	s := connect(t, l, "boss")
+	s.run(t, "SET log_statement = 'ddl'", "SET quote_all_identifiers = on", "SET transform_null_equals = on", "SET temp_buffers = '1MB'", "SET array_nulls = off", "SET bytea_output = escape",
 		"SET DateStyle = 'SQL, DMY'", "SET default_transaction_read_only = on", "SET default_transaction_isolation = serializable",
 		"SET default_transaction_deferrable = on", "SET statement_timeout = '2s'", "SET lock_timeout = 1", "SET idle_in_transaction_session_timeout = 1",
 		"SET client_min_messages = debug5", "SET my.secret = 'a\"b\\c{},''d'", "SET search_path = one, \"two\"", "PREPARE p AS SELECT v FROM t", "SET row_security = off",
@@ -194,7 +194,7 @@ func TestWhatTheNewBackendCannotGiveEndsTheMoveAndNamesNoValue(t *testing.T) {
 				return refusal(err) != nil && refusal(err).SQLState == "42501" && strings.Contains(err.Error(), "role")
 			}},
 	} {
-		s, boss := connect(t, l, "app", ""), connect(t, l, "boss", "")
+		s, boss := connect(t, l, "app"), connect(t, l, "boss")
 		s.run(t, c.do...)
 		state, o, err := s.take(t, Known{Custom: []string{"my.x"}})
 		if o != "" || err != nil {
@@ -203,7 +203,7 @@ func TestWhatTheNewBackendCannotGiveEndsTheMoveAndNamesNoValue(t *testing.T) {
 		if c.then != "" {
 			boss.run(t, c.then)
 		}
-		fresh := connect(t, l, "app", "")
+		fresh := connect(t, l, "app")
 		owed, err := state.Replay(fresh.conn, fresh.told)
 		if !c.want(err) || owed != nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -216,7 +216,7 @@ func TestWhatTheNewBackendCannotGiveEndsTheMoveAndNamesNoValue(t *testing.T) {
 
 func TestALargeStateNeverMakesBothSidesWait(t *testing.T) {
 	l := startServer(t)
-	s := connect(t, l, "app", "")
+	s := connect(t, l, "app")
 	var columns []string
 	for i := range 200 {
 		columns = append(columns, fmt.Sprintf("1 AS a_rather_long_name_of_a_column_%d", i))
@@ -233,8 +233,8 @@ func TestALargeStateNeverMakesBothSidesWait(t *testing.T) {
 
 func TestCustomNamesAreThoseOfStoredFunctions(t *testing.T) {
 	l := startServer(t)
-	s := connect(t, l, "app", "")
-	connect(t, l, "boss", "").run(t, `CREATE FUNCTION one.f() RETURNS void LANGUAGE sql SET tenant.clause = 'x' AS $f$ SELECT set_config ( 'Sql.Body', '1', false);SELECT pg_catalog.set_config(E'Escaped.one', '', true) $f$`,
+	s := connect(t, l, "app")
+	connect(t, l, "boss").run(t, `CREATE FUNCTION one.f() RETURNS void LANGUAGE sql SET tenant.clause = 'x' AS $f$ SELECT set_config ( 'Sql.Body', '1', false);SELECT pg_catalog.set_config(E'Escaped.one', '', true) $f$`,
 		`CREATE PROCEDURE one.p() LANGUAGE plpgsql AS $f$ BEGIN SET LOCAL "quoted"."name" TO 1; EXECUTE 'SELECT set_config(''in.string'', ''1'', false)'; RESET was.reset; END $f$`,
 		`CREATE FUNCTION one.g() RETURNS text RETURN set_config('new.style', 'x', false)`,
 		`CREATE FUNCTION one.h(n text) RETURNS text LANGUAGE sql AS $f$ SELECT set_config('computed.' || n, 'x', false) $f$`)
@@ -254,14 +254,14 @@ func TestCustomNamesAreThoseOfStoredFunctions(t *testing.T) {
 
 func TestWhatTheServerSaysToTheClientMeanwhileIsHandedBack(t *testing.T) {
 	l := startServer(t)
-	s, boss := connect(t, l, "app", ""), connect(t, l, "boss", "")
+	s, boss := connect(t, l, "app"), connect(t, l, "boss")
 	s.run(t, "LISTEN news")
 	boss.run(t, "NOTIFY news, 'paper'")
 	_, o, aside, err := Take(s.conn, Known{})
 	if o != Listening || err != nil || len(aside) < 5 || aside[0] != 'A' || !bytes.Contains(aside, []byte("paper")) {
 		t.Errorf("obstacle %q, %v, aside %q", o, err, aside)
 	}
-	s = connect(t, l, "app", "")
+	s = connect(t, l, "app")
 	boss.run(t, fmt.Sprintf("SELECT pg_terminate_backend(%d)", s.pid))
 	_, o, aside, err = Take(s.conn, Known{})
 	var ended *Ended
@@ -272,7 +272,7 @@ func TestWhatTheServerSaysToTheClientMeanwhileIsHandedBack(t *testing.T) {
 
 func TestAParameterThatChangesWhileTheSessionIsAskedIsToldAndNotOwed(t *testing.T) {
 	l := startServer(t)
-	s, boss := connect(t, l, "app", ""), connect(t, l, "boss", "")
+	s, boss := connect(t, l, "app"), connect(t, l, "boss")
 	boss.run(t, "ALTER SYSTEM SET IntervalStyle = 'iso_8601'", "SELECT pg_reload_conf()")
 	for { // until the signal has reached that backend
 		state, o, aside, err := Take(s.conn, Known{})
@@ -285,7 +285,7 @@ func TestAParameterThatChangesWhileTheSessionIsAskedIsToldAndNotOwed(t *testing.
 		if want := appendParameterStatus(nil, "IntervalStyle", "iso_8601"); !bytes.Equal(aside, want) {
 			t.Errorf("aside %q; want %q", aside, want)
 		}
-		fresh := connect(t, l, "app", "")
+		fresh := connect(t, l, "app")
 		if owed, err := state.Replay(fresh.conn, fresh.told); len(owed) > 0 || err != nil {
 			t.Errorf("owed %q, %v", owed, err)
 		}
@@ -353,7 +353,7 @@ func FuzzTake(f *testing.F) {
 // TestTheServerAgreesOnWhatOneStatementIs: of texts put together at random, none that is called a single PREPARE is several to the server.
 func TestTheServerAgreesOnWhatOneStatementIs(t *testing.T) {
 	l := startServer(t)
-	c := connect(t, l, "app", "")
+	c := connect(t, l, "app")
 	c.run(t, "SET escape_string_warning = off")
 	seed := *seedFlag
 	r := rand.New(rand.NewPCG(seed, 1))

@@ -10,9 +10,9 @@ import (
 
 func TestWhatTheClientWasToldOtherwiseIsOwed(t *testing.T) {
 	l := startServer(t)
-	boss := connect(t, l, "boss", "")
+	boss := connect(t, l, "boss")
 	boss.run(t, "ALTER ROLE app SET work_mem = '5MB'", "ALTER ROLE app SET my.role = 'old'")
-	s := connect(t, l, "app", "")
+	s := connect(t, l, "app")
 	s.run(t, "SET TimeZone = 'Asia/Tokyo'")
 	boss.run(t, "ALTER ROLE app SET work_mem = '8MB'", "ALTER ROLE app SET my.role = 'new'", "ALTER ROLE app SET IntervalStyle = 'iso_8601'",
 		"ALTER ROLE app SET TimeZone = 'Europe/Berlin'")
@@ -20,7 +20,7 @@ func TestWhatTheClientWasToldOtherwiseIsOwed(t *testing.T) {
 	if o != "" || err != nil {
 		t.Fatalf("obstacle %q, %v", o, err)
 	}
-	fresh := connect(t, l, "app", "")
+	fresh := connect(t, l, "app")
 	owed, err := state.Replay(fresh.conn, fresh.told)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestAStateIsMadeAgainOnThePromotedStandby(t *testing.T) {
 	defer cancel()
 	l := startLab(t, lab.Options{})
 	primary, standby := l.Node(lab.RegionA), l.Node(lab.RegionB)
-	s := connect(t, l, "app", "")
+	s := connect(t, l, "app")
 	s.run(t, "SET search_path = one", "SET my.x = 'kept'", "PREPARE q (int) AS SELECT v FROM t WHERE id = $1")
 	s.extended(t, appendParse(nil, "S_1", "SELECT t, v FROM t WHERE id = $1", nil))
 	s.extended(t, appendParse(nil, "", "SELECT 'unnamed' || $1", nil))
@@ -52,14 +52,14 @@ func TestAStateIsMadeAgainOnThePromotedStandby(t *testing.T) {
 	if err := standby.AwaitCaughtUp(ctx, primary); err != nil {
 		t.Fatal(err)
 	}
-	there := connectTo(t, l, standby, "app", "")
+	there := connectTo(t, l, standby, "app")
 	if _, o, err := there.take(t, Known{}); o != InRecovery || err != nil {
 		t.Errorf("a standby's session: obstacle %q, %v", o, err)
 	}
 	if err := standby.Promote(ctx); err != nil {
 		t.Fatal(err)
 	}
-	fresh := connectTo(t, l, standby, "app", "")
+	fresh := connectTo(t, l, standby, "app")
 	owed, err := state.Replay(fresh.conn, fresh.told)
 	if err != nil || len(owed) > 0 {
 		t.Fatalf("owed %q, %v", owed, err)

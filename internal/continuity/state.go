@@ -22,6 +22,9 @@ type Known struct {
 	Unnamed *Statement
 	// UnnamedUnsure says that Unnamed may be wrong.
 	UnnamedUnsure bool
+	// StringsChanged says that the server has reported standard_conforming_strings since the login: statements with a backslash in them may
+	// have been read otherwise than they would be now.
+	StringsChanged bool
 }
 
 // Statement is a prepared statement as in a Parse message.

@@ -27,7 +27,7 @@ func Take(rw io.ReadWriter, known Known) (state *State, obstacle Obstacle, aside
 }
 
 func (t *talk) take(known Known) (*State, Obstacle, error) {
-	got := &taken{state: &State{told: map[string]string{}}, names: map[string]bool{}}
+	got := &taken{state: &State{told: map[string]string{}}, names: map[string]bool{}, strings: known.StringsChanged}
 	if len(known.Custom) > maxEntries {
 		return nil, TooMuchState, nil
 	}

@@ -123,7 +123,7 @@ func (t *talk) answer(s *step) error {
 	for s.got < len(s.answers) {
 		kind, body, err := t.next()
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", s.what, err)
 		}
 		want := s.answers[s.got]
 		switch {
@@ -162,6 +162,15 @@ func (t *talk) takeRow(s *step, body []byte) error {
 func (t *talk) ready() error {
 	kind, body, err := t.next()
 	if err != nil {
+		return fmt.Errorf("await ReadyForQuery: %w", err)
+	}
+	if kind == 'E' { // what was done could not be committed
+		err := t.refused("await ReadyForQuery", body)
+		if refusal(err) != nil {
+			if err := t.ready(); err != nil {
+				return err
+			}
+		}
 		return err
 	}
 	if kind != 'Z' || len(body) != 1 || body[0] != 'I' {

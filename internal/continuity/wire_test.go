@@ -6,13 +6,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"github.com/pgtether/pgtether/internal/lab"
@@ -72,6 +70,8 @@ type client struct {
 	r    *bufio.Reader
 	told map[string]string
 	pid  uint32
+	// strings says that standard_conforming_strings was reported after the login.
+	strings bool
 }
 
 // message is one of the server's.
@@ -88,29 +88,41 @@ func (m message) String() string {
 	return fmt.Sprintf("%c%q", m.kind, m.body)
 }
 
-func connect(t testing.TB, l *lab.Lab, user, parameters string) *client {
+func connect(t testing.TB, l *lab.Lab, user string, parameters ...string) *client {
 	t.Helper()
-	return connectTo(t, l, l.Node(lab.RegionA), user, parameters)
+	return connectTo(t, l, l.Node(lab.RegionA), user, parameters...)
 }
 
-func connectTo(t testing.TB, l *lab.Lab, node *lab.Node, user, parameters string) *client {
+func connectTo(t testing.TB, l *lab.Lab, node *lab.Node, user string, parameters ...string) *client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	dsn := "postgres://" + user + "@" + node.Addr() + "/" + l.AppDatabase + "?sslmode=disable&" + parameters
-	c, err := pgconn.Connect(ctx, dsn)
+	conn, err := net.DialTimeout("tcp", node.Addr(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := c.Hijack()
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c := &client{conn: conn, r: bufio.NewReader(conn), told: map[string]string{}}
+	packet := binary.BigEndian.AppendUint32(nil, 3<<16)
+	for _, s := range append([]string{"user", user, "database", l.AppDatabase}, parameters...) {
+		packet = appendText(packet, s)
+	}
+	packet = append(packet, 0)
+	all, err := c.send(append(binary.BigEndian.AppendUint32(nil, uint32(len(packet)+4)), packet...), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
+	for _, m := range all {
+		switch m.kind {
+		case 'E':
+			t.Fatalf("log in as %s: %s", user, outcome(all))
+		case 'K':
+			c.pid = binary.BigEndian.Uint32([]byte(m.body))
+		}
 	}
-	t.Cleanup(func() { _ = h.Conn.Close() })
-	return &client{conn: h.Conn, r: bufio.NewReader(h.Conn), told: maps.Clone(h.ParameterStatuses), pid: h.PID}
+	c.strings = false
+	return c
 }
 
 // send writes messages and reads up to the wanted number of ReadyForQuery.
@@ -127,6 +139,9 @@ func (c *client) send(request []byte, ready int) ([]message, error) {
 		all = append(all, m)
 		if m.kind == 'Z' {
 			ready--
+		}
+		if m.kind == 'E' && strings.Contains(m.body, "FATAL") {
+			return all, fmt.Errorf("session ended: %s", outcome(all))
 		}
 	}
 	return all, nil
@@ -148,6 +163,7 @@ func (c *client) message() (message, error) {
 			return m, err
 		}
 		c.told[name] = value
+		c.strings = c.strings || name == "standard_conforming_strings"
 	}
 	return m, nil
 }
