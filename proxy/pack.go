@@ -126,7 +126,7 @@ func fromBackend(before []byte, conn io.ReadWriter) io.ReadWriter {
 
 // knownFrom turns what the wire tells into what an inventory asks for.
 func knownFrom(r pgwire.Recall) continuity.Known {
-	k := continuity.Known{Custom: r.Custom, CustomUnknown: r.Unknown&pgwire.UnknownCustom != 0, UnnamedUnsure: r.Unsure.Unnamed}
+	k := continuity.Known{Custom: r.Custom, CustomUnknown: r.Unknown&pgwire.UnknownCustom != 0, UnnamedUnsure: r.Unsure.Unnamed, StringsChanged: r.StringsChanged}
 	if u := r.Unnamed; u != nil {
 		k.Unnamed = &continuity.Statement{Text: u.Text, Types: u.Types}
 	}

@@ -13,6 +13,7 @@ type memory struct {
 	texts    *Texts
 	failures failures
 	opened   atomic.Uint64 // the last request that left a block open which was not open before; the server side's
+	strings  bool          // standard_conforming_strings may have been reported; the server side's
 
 	ops     []op // messages whose outcome is not known yet, in the order in which they were sent
 	done    int  // ops at the front that are accounted
@@ -25,6 +26,14 @@ type memory struct {
 	sessionState
 	wary   wary
 	lostAt uint64 // of what was sent up to this request nothing is certain
+}
+
+// reported takes note of a ParameterStatus that may be of standard_conforming_strings: its length, name and value with their zero bytes, fits.
+func (t *Tracker) reported(length uint32) {
+	const name = len("standard_conforming_strings")
+	if on := uint32(4 + name + 1 + len("on") + 1); t.memory != nil && (length == on || length == on+1) {
+		t.memory.strings = true
+	}
 }
 
 // sessionState is what the messages that have been answered have left.

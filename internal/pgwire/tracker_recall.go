@@ -42,6 +42,9 @@ type Recall struct {
 	Settings []Setting
 	// Custom are the names with a dot that SET, RESET or set_config have named, in lower case. If there may be others Unknown holds UnknownCustom.
 	Custom []string
+	// StringsChanged says that the server may have reported standard_conforming_strings since the login: texts with a backslash in them may have been
+	// read otherwise than they would be now.
+	StringsChanged bool
 	// Unknown says what else the session may have.
 	Unknown Unknown
 }
@@ -77,13 +80,14 @@ func (t *Tracker) Forget() { t.memory, t.client.wanted = nil, false }
 func (t *Tracker) Recall() Recall {
 	m := t.memory
 	if m == nil {
-		return Recall{Unsure: Unsure{Named: true, Unnamed: true}, Unknown: UnknownCustom | UnknownOrder}
+		return Recall{Unsure: Unsure{Named: true, Unnamed: true}, StringsChanged: true, Unknown: UnknownCustom | UnknownOrder}
 	}
 	m.settle(t)
 	if t.broken.Load() != nil || len(m.ops) > 0 {
 		m.lose(t.client.requests)
 	}
-	r := Recall{Unsure: m.unsure, Unknown: m.unknown, Custom: append([]string(nil), m.custom...), Settings: append([]Setting(nil), m.settings...)}
+	r := Recall{Unsure: m.unsure, Unknown: m.unknown, StringsChanged: m.strings, Custom: append([]string(nil), m.custom...),
+		Settings: append([]Setting(nil), m.settings...)}
 	for _, s := range m.named {
 		if !s.body.kept() {
 			r.Unkept = append(r.Unkept, s.name.raw)

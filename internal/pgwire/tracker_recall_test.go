@@ -496,3 +496,19 @@ func TestUnknownHasANameForEachReason(t *testing.T) {
 		t.Errorf("%d reasons, %d names", n, len(unknownNames))
 	}
 }
+
+func TestAReportOfHowStringsAreReadIsRemembered(t *testing.T) {
+	for report, want := range map[string]bool{
+		"standard_conforming_strings\x00off\x00": true, "standard_conforming_strings\x00on\x00": true, "TimeZone\x00Europe/Berlin\x00": false,
+	} {
+		for _, size := range []int{100, 1, 3} {
+			tr := remembering()
+			for b := msg('S', report); len(b) > 0; b = b[min(size, len(b)):] {
+				tr.Server(b[:min(size, len(b))])
+			}
+			if got := tr.Recall().StringsChanged; got != want {
+				t.Errorf("%q in pieces of %d: %v", report, size, got)
+			}
+		}
+	}
+}

@@ -128,7 +128,10 @@ func (f *frame) serverFault() error {
 func (t *Tracker) serverMessage() error {
 	s := &t.server
 	switch s.frame.typ {
-	case 'N', 'A', 'S', 'R', 'K', 'v': // at any time, or before the first ReadyForQuery
+	case 'S':
+		t.reported(s.frame.length)
+		return nil
+	case 'N', 'A', 'R', 'K', 'v': // at any time, or before the first ReadyForQuery
 		return nil
 	case 'Z':
 		return t.ready()

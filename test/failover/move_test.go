@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgtether/pgtether/internal/lab"
+	"github.com/pgtether/pgtether/test/rig"
 	"github.com/pgtether/pgtether/test/tellers"
 )
 
@@ -52,4 +53,42 @@ func TestASwitchoverThereAndBackIsNoticedByNoClient(t *testing.T) {
 		}
 		w.sound(load, writer)
 	})
+}
+
+func TestASwitchoverThatIsUndoneAfterTheCutMovesEverySessionToTheSameNode(t *testing.T) {
+	t.Parallel()
+	w := newAuto(t, lab.Options{})
+	w.verifiable()
+	w.extra += "[hooks]\nfence = \"sleep 1\"\n"
+	w.startOpen()
+	load := w.crowd()
+	w.must(w.proxy.Switch(w.ctx, lab.RegionB, ""))
+	w.await("the old writer is being fenced", func(s rig.Status) bool { return s.Step == "fencing" })
+	w.must(w.proxy.Abort(w.ctx))
+	w.Log(w.undone())
+	if s := w.awaitOpen(lab.RegionA); *s.Epoch < 2 {
+		t.Errorf("it is epoch %d, want a fresh one", *s.Epoch)
+	}
+	w.must(load.Await(w.ctx, crowdSize, time.Now()))
+	w.moved(load)
+	w.notPromoted()
+	w.sound(load, w.a)
+}
+
+func TestAWriterThatIsLostWhileSessionsWaitEndsThemUnlessTheFailoverLosesNothing(t *testing.T) {
+	t.Parallel()
+	w := newAuto(t, lab.Options{})
+	w.verifiable()
+	w.extra += "[hooks]\nfence = \"sleep 3\"\n"
+	w.startOpen()
+	load := w.crowd()
+	w.must(w.proxy.Switch(w.ctx, lab.RegionB, ""))
+	w.await("the old writer is being fenced", func(s rig.Status) bool { return s.Step == "fencing" })
+	w.must(w.a.Kill9())
+	s := w.await("a writer is open", func(s rig.Status) bool { return s.Writes == "open" && *s.Epoch > 1 })
+	w.must(load.Await(w.ctx, crowdSize, time.Now()))
+	w.Logf("writer %s, last change %+v, %d sessions ended", *s.Writer, s.LastChange, len(load.Ends(time.Time{})))
+	if lossless := s.LastChange.Lossless; lossless != "proven" && len(load.Ends(time.Time{})) != crowdSize {
+		t.Errorf("lossless is %s, and %d sessions of %d ended", lossless, len(load.Ends(time.Time{})), crowdSize)
+	}
 }
