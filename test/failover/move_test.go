@@ -59,7 +59,7 @@ func TestASwitchoverThatIsUndoneAfterTheCutMovesEverySessionToTheSameNode(t *tes
 	t.Parallel()
 	w := newAuto(t, lab.Options{})
 	w.verifiable()
-	w.extra += "[hooks]\nfence = \"sleep 1\"\n"
+	w.extra += "[hooks]\nfence = \"sleep 5\"\n" // so that it is there to be aborted however busy the machine is
 	w.startOpen()
 	load := w.crowd()
 	w.must(w.proxy.Switch(w.ctx, lab.RegionB, ""))
