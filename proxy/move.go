@@ -61,11 +61,14 @@ func (s *Server) Relocate(epoch uint64, lossless Lossless, done func(Relocated))
 	s.control.Lock()
 	defer s.control.Unlock()
 	route := s.table.current()
-	if route == nil || route.Epoch != epoch || s.stranded.size() == 0 {
+	if route == nil || route.Epoch != epoch {
 		return
 	}
 	mode := s.cfg.Load().Continuity.Mode
-	s.verdict = verdict{route: route, allowed: mode.allows(lossless)}
+	s.verdict = verdict{route: route, allowed: mode.allows(lossless)} // also for those that are still on their way to a route that was cut
+	if s.stranded.size() == 0 {
+		return
+	}
 	if s.verdict.allowed {
 		s.loops.Go(func() { done(s.moveAll(route)) })
 		return

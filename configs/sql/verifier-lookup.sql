@@ -1,11 +1,11 @@
--- A function that gives pgtether the SCRAM verifier of a login role, for auth.scram = "proxy". PostgreSQL 13 to 18, safe to repeat.
+-- A function that gives pgtether the SCRAM verifier of a login role: what it needs to move idle sessions to another server, and to answer
+-- SCRAM itself (auth.scram = "proxy"). PostgreSQL 13 to 18, safe to repeat.
 --
 --   psql [-v role=pgtether] -f verifier-lookup.sql
 --
 -- Run it after probe-role.sql, as a superuser, on the writer, in probe.database; then set
 --
 --   [auth]
---   scram = "proxy"
 --   verifier_lookup = "pgtether.scram_verifier"
 --
 -- What it gives away: a verifier is not the password and cannot be used to log in to PostgreSQL, but whoever holds it can try
@@ -70,7 +70,7 @@ CREATE FUNCTION pgtether.scram_verifier(role text) RETURNS text
        AND a.rolpassword LIKE 'SCRAM-SHA-256$%'
   $$;
 COMMENT ON FUNCTION pgtether.scram_verifier(text) IS
-  'SCRAM verifier of an ordinary login role whose password is valid now, else NULL. For pgtether (auth.scram = proxy) alone.';
+  'SCRAM verifier of an ordinary login role whose password is valid now, else NULL. For pgtether alone.';
 REVOKE ALL ON FUNCTION pgtether.scram_verifier(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION pgtether.scram_verifier(text) TO :"role";
 

@@ -15,8 +15,10 @@
 // What a move loses, besides what makes an Obstacle: currval and lastval; the seed of random; globals of procedural languages; libraries that
 // LOAD has loaded; connections of dblink and postgres_fdw; custom settings whose names are computed inside stored functions; settings that only
 // superusers may see (dynamic_library_path) of a session that has put that right down; plans. Settings that come from the role or the database
-// and that every role may set keep the value that the session had, even if the defaults were changed since. A literal whose meaning depends
-// on a setting (TimeZone, DateStyle) is read anew under the settings of now, as PostgreSQL itself does whenever it analyses a statement again.
+// and that every role may set keep the value that the session had, even if the defaults were changed since. A literal in a prepared statement
+// whose meaning depends on the time ('now') or on a setting (TimeZone, DateStyle) is read anew, as PostgreSQL itself does whenever it analyses a
+// statement again. A statement with a backslash that was prepared before standard_conforming_strings was changed and changed back is read as
+// that setting is now.
 //
 // A prepared statement that the old backend itself could not run any more (its table is gone, its result has changed, it does not fit the
 // search_path or the role of now) is an Obstacle: whether it would work again later cannot be known, and a fresh one could answer in columns

@@ -270,6 +270,29 @@ func TestWhatTheServerSaysToTheClientMeanwhileIsHandedBack(t *testing.T) {
 	}
 }
 
+func TestAParameterThatChangesWhileTheSessionIsAskedIsToldAndNotOwed(t *testing.T) {
+	l := startServer(t)
+	s, boss := connect(t, l, "app", ""), connect(t, l, "boss", "")
+	boss.run(t, "ALTER SYSTEM SET IntervalStyle = 'iso_8601'", "SELECT pg_reload_conf()")
+	for { // until the signal has reached that backend
+		state, o, aside, err := Take(s.conn, Known{})
+		if o != "" || err != nil {
+			t.Fatalf("obstacle %q, %v", o, err)
+		}
+		if len(aside) == 0 {
+			continue
+		}
+		if want := appendParameterStatus(nil, "IntervalStyle", "iso_8601"); !bytes.Equal(aside, want) {
+			t.Errorf("aside %q; want %q", aside, want)
+		}
+		fresh := connect(t, l, "app", "")
+		if owed, err := state.Replay(fresh.conn, fresh.told); len(owed) > 0 || err != nil {
+			t.Errorf("owed %q, %v", owed, err)
+		}
+		return
+	}
+}
+
 func TestTheServerIsNotTrusted(t *testing.T) {
 	ready := []byte{'Z', 0, 0, 0, 5, 'I'}
 	row := func(columns ...string) []byte {

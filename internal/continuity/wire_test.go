@@ -40,14 +40,18 @@ CREATE FUNCTION set_plain(v text) RETURNS void LANGUAGE plpgsql SET search_path 
 GRANT pg_read_all_settings TO worker;
 `
 
-// startServer starts one server with the roles of the tests, to which they log in without a password.
+// startServer starts one server with the roles of the tests, which log in without a password; startLab starts more.
 func startServer(t testing.TB) *lab.Lab {
 	t.Helper()
+	return startLab(t, lab.Options{Single: true})
+}
+
+func startLab(t testing.TB, opts lab.Options) *lab.Lab {
+	t.Helper()
+	opts.HBA = []string{"host all app 127.0.0.1/32 trust", "host all boss 127.0.0.1/32 trust"}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	l, err := lab.Start(ctx, lab.Options{Single: true, HBA: []string{
-		"host all app 127.0.0.1/32 trust", "host all boss 127.0.0.1/32 trust",
-	}})
+	l, err := lab.Start(ctx, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,9 +90,14 @@ func (m message) String() string {
 
 func connect(t testing.TB, l *lab.Lab, user, parameters string) *client {
 	t.Helper()
+	return connectTo(t, l, l.Node(lab.RegionA), user, parameters)
+}
+
+func connectTo(t testing.TB, l *lab.Lab, node *lab.Node, user, parameters string) *client {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	dsn := "postgres://" + user + "@" + l.Node(lab.RegionA).Addr() + "/" + l.AppDatabase + "?sslmode=disable&" + parameters
+	dsn := "postgres://" + user + "@" + node.Addr() + "/" + l.AppDatabase + "?sslmode=disable&" + parameters
 	c, err := pgconn.Connect(ctx, dsn)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgtether/pgtether/internal/config"
 	"github.com/pgtether/pgtether/internal/metrics"
+	"github.com/pgtether/pgtether/proxy"
 )
 
 const root = "../.."
@@ -247,6 +248,18 @@ func TestEveryMetricOfThePagesIsReal(t *testing.T) {
 			if !slices.Contains(real, m[1]) {
 				t.Errorf("%s: there is no metric %s", page, m[1])
 			}
+		}
+	}
+}
+
+func TestEveryReasonForWhichASessionIsNotMovedIsExplained(t *testing.T) {
+	page := read(t, "docs/OPERATIONS.md")
+	for _, reason := range slices.Concat(proxy.CredentialObstacles(), proxy.MoveResults()) {
+		if slices.Contains([]string{"moved", "failed", "timed_out", "interrupted"}, reason) {
+			continue // what became of one that could be
+		}
+		if !strings.Contains(page, "`"+reason+"`") {
+			t.Errorf("docs/OPERATIONS.md does not explain %s", reason)
 		}
 	}
 }
