@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -157,6 +158,7 @@ func (s *show) thereAndBack(ctx context.Context) error {
 
 // one does one switchover, makes the old writer a standby, and prints what it was like.
 func (s *show) one(ctx context.Context, boss *admin, f *facts, from, to *lab.Node) error {
+	quiet := time.Now()
 	pause(ctx, calm)
 	if err := f.establish(ctx, boss); err != nil {
 		return err
@@ -165,14 +167,13 @@ func (s *show) one(ctx context.Context, boss *admin, f *facts, from, to *lab.Nod
 	if err != nil {
 		return err
 	}
-	moved, err := s.proxy.Counter(ctx, movedTotal)
+	counted, err := s.counters(ctx)
 	if err != nil {
 		return err
 	}
-	ordered := time.Now()
-	out, err := exec.CommandContext(ctx, s.binary, "switchover", "--to", to.Name(), "--config", s.proxy.Config).CombinedOutput()
+	ordered, err := s.order(ctx, to.Name())
 	if err != nil {
-		return fmt.Errorf("order it: %w: %s", err, out)
+		return err
 	}
 	opened := time.Now()
 	status, err := s.proxy.Await(ctx, "it is done", func(st rig.Status) bool { return st.Writes == "open" && st.Writer != nil && *st.Writer == to.Name() })
@@ -187,7 +188,7 @@ func (s *show) one(ctx context.Context, boss *admin, f *facts, from, to *lab.Nod
 	if err != nil {
 		return err
 	}
-	movedNow, err := s.proxy.Counter(ctx, movedTotal)
+	now, err := s.counters(ctx)
 	if err != nil {
 		return err
 	}
@@ -197,8 +198,8 @@ func (s *show) one(ctx context.Context, boss *admin, f *facts, from, to *lab.Nod
 	}
 	fmt.Printf("\n%3d  %s to %s: %s, ordered with pgtether switchover, which took %d ms\n", f.number, from.Name(), to.Name(), s.duration(status.LastChange),
 		opened.Sub(ordered).Milliseconds())
-	s.report(ordered, until)
-	s.count(before, after, to.Name(), int(movedNow-moved))
+	s.report(quiet, ordered, until)
+	s.count(before, after, to.Name(), now.minus(counted))
 	if err := f.hold(ctx, s.server.base); err != nil {
 		s.breaks("security: %v", err)
 	}
@@ -212,8 +213,48 @@ func (s *show) one(ctx context.Context, boss *admin, f *facts, from, to *lab.Nod
 	return err
 }
 
-// movedTotal counts the sessions that were moved.
-const movedTotal = `pgtether_sessions_moved_total{result="moved"}`
+// order has the writer changed by the command that an operator uses, and returns when that was said. A refusal, after which nothing has been
+// changed, is not what is tried here: a busy machine may fail to answer the questions of before in time.
+func (s *show) order(ctx context.Context, to string) (ordered time.Time, err error) {
+	for range 3 {
+		ordered = time.Now()
+		out, failed := exec.CommandContext(ctx, s.binary, "switchover", "--to", to, "--config", s.proxy.Config).CombinedOutput()
+		if failed == nil {
+			return ordered, nil
+		}
+		err = fmt.Errorf("order it: %w: %s", failed, out)
+		if !bytes.Contains(out, []byte("nothing was changed")) {
+			return ordered, err
+		}
+		fmt.Println("     refused, and nothing was changed: ordered again in 5 s")
+		pause(ctx, 5*time.Second)
+	}
+	return ordered, err
+}
+
+// counters are what pgtether counts of moves.
+type counters struct {
+	moved int
+	// stood is how long the moved sessions stood still, all of them together.
+	stood time.Duration
+}
+
+func (s *show) counters(ctx context.Context) (counters, error) {
+	moved, err := s.proxy.Counter(ctx, `pgtether_sessions_moved_total{result="moved"}`)
+	if err != nil {
+		return counters{}, err
+	}
+	stood, err := s.proxy.Counter(ctx, "pgtether_session_stall_seconds_sum")
+	return counters{int(moved), time.Duration(stood * float64(time.Second))}, err
+}
+
+func (c counters) minus(before counters) counters {
+	return counters{c.moved - before.moved, c.stood - before.stood}
+}
+
+func (c counters) String() string {
+	return fmt.Sprintf("%d moved, which stood still for %d ms on average", c.moved, (c.stood / time.Duration(max(c.moved, 1))).Milliseconds())
+}
 
 // duration says how long the change took, and its longest steps.
 func (s *show) duration(c *rig.Change) string {
@@ -228,11 +269,12 @@ func (s *show) duration(c *rig.Change) string {
 }
 
 // report prints what users saw of the change.
-func (s *show) report(ordered, until time.Time) {
+func (s *show) report(quiet, ordered, until time.Time) {
+	usual := stallWithin(s.flow.since(quiet), quiet, ordered)
 	results := s.flow.since(ordered)
 	st := stallWithin(results, ordered, until)
 	s.stalls = append(s.stalls, st)
-	fmt.Printf("     %d requests, %d failed; %s\n", len(results), failures(results), st)
+	fmt.Printf("     %d requests, %d failed; %s\n     (before it, with no change under way: %s)\n", len(results), failures(results), st, usual)
 	if st.longest() > stallAim {
 		s.breaks("a stall of %d ms; the aim is %d ms", st.longest().Milliseconds(), stallAim.Milliseconds())
 	}
@@ -249,7 +291,7 @@ func failures(results []result) (n int) {
 }
 
 // count looks which of Keycloak's sessions have become the new writer's.
-func (s *show) count(before, after []rig.Session, node string, moved int) {
+func (s *show) count(before, after []rig.Session, node string, counted counters) {
 	now := map[uint64]rig.Session{}
 	opened := 0
 	for _, a := range after {
@@ -271,7 +313,7 @@ func (s *show) count(before, after []rig.Session, node string, moved int) {
 		}
 	}
 	s.kept, s.before = append(s.kept, kept), append(s.before, len(before))
-	fmt.Printf("     sessions: %d of %d kept, %d moved; %d were movable beforehand%s; new ones: %d\n", kept, len(before), moved, movable, because(reasons), opened)
+	fmt.Printf("     sessions: %d of %d kept, %s; %d were movable beforehand%s; new ones: %d\n", kept, len(before), counted, movable, because(reasons), opened)
 	if kept != len(before) || opened > 0 {
 		s.breaks("%d of %d sessions kept, %d new ones", kept, len(before), opened)
 	}
