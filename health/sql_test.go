@@ -244,6 +244,16 @@ func testVerifierLookup(ctx context.Context, t *testing.T, l *lab.Lab) {
 			t.Errorf("error %v, want 42501", err)
 		}
 	})
+	t.Run("an MD5 hash only where that is asked for", func(t *testing.T) {
+		for _, c := range []struct{ variable, want string }{{"md5=on", "md5"}, {"md5=off", ""}} {
+			if said, code := psql(ctx, t, super, verifierLookupSQL, c.variable); code != 0 || strings.Contains(said, "NOTICE") {
+				t.Fatalf("%s: exit %d: %s", c.variable, code, said)
+			}
+			same(t, c.variable, one(ctx, t, a, "SELECT coalesce(left(pgtether.scram_verifier('old'), 3), '')"), c.want)
+			same(t, "verifier with "+c.variable, one(ctx, t, a, "SELECT left(pgtether.scram_verifier('valid'), 14)"), "SCRAM-SHA-256$")
+			same(t, "superuser with "+c.variable, one(ctx, t, a, "SELECT coalesce(pgtether.scram_verifier('boss'), '')"), "")
+		}
+	})
 	t.Run("what the caller's session defines changes nothing", func(t *testing.T) {
 		c, err := pgx.Connect(ctx, a.ProbeDSN("postgres"))
 		must(t, err)

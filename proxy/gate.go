@@ -44,10 +44,18 @@ func (g *gate) leave() {
 // shut closes the gate for ever. It may be called more than once, and reports whether this was the first time.
 func (g *gate) shut() (first bool) { return g.state.Or(gateShut)&gateShut == 0 }
 
-// wait returns when the gate is shut and nobody is inside. Only one goroutine may wait at a time, after shut; whoever shuts makes sure that
-// writers cannot block inside (by a deadline in the past).
+// wait returns when the gate is shut and nobody is inside. Whoever shuts makes sure that writers cannot block inside (by a deadline in the past).
+// Several may wait: a cut waits for a connection that its event loop is closing too.
 func (g *gate) wait() {
+	waited := false
 	for g.state.Load() != gateShut {
 		<-g.left
+		waited = true
+	}
+	if waited { // the token may have been meant for another who waits
+		select {
+		case g.left <- struct{}{}:
+		default:
+		}
 	}
 }

@@ -71,3 +71,24 @@ func TestNoWriterIsInsideAfterWaitUnderContention(t *testing.T) {
 		writers.Wait()
 	}
 }
+
+func TestEverybodyWhoWaitsAtAGateIsLetGo(t *testing.T) {
+	for range 10 {
+		g := newGate()
+		g.enter()
+		g.shut()
+		var waiters sync.WaitGroup
+		for range 3 {
+			waiters.Go(g.wait)
+		}
+		time.Sleep(5 * time.Millisecond) // they wait by now, as a rule
+		g.leave()
+		gone := make(chan struct{})
+		go func() { waiters.Wait(); close(gone) }()
+		select {
+		case <-gone:
+		case <-time.After(patience):
+			t.Fatal("somebody still waits at an empty gate")
+		}
+	}
+}

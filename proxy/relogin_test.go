@@ -32,8 +32,22 @@ func frameOf(code byte, data string) []byte {
 	return authFrame('R', append([]byte{0, 0, 0, code}, data...))
 }
 
-// scramLogin is a watch that has seen a client with the password log in at a server with the verifier.
-func scramLogin(t testing.TB, v scram.Verifier, key scram.ClientKey) *watch {
+// conversation is what a server and its client say during a login, in turn.
+type conversation [][]byte
+
+// show lets the watch see it.
+func (c conversation) show(w *watch) {
+	for _, frame := range c {
+		if frame[0] == 'R' {
+			w.request(frame)
+		} else {
+			w.answered(frame)
+		}
+	}
+}
+
+// recordedLogin is what is said when a client with the key logs in at a server with the verifier.
+func recordedLogin(t testing.TB, v scram.Verifier, key scram.ClientKey) (said conversation) {
 	t.Helper()
 	server, err := scram.NewServer(v)
 	if err != nil {
@@ -43,23 +57,29 @@ func scramLogin(t testing.TB, v scram.Verifier, key scram.ClientKey) *watch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := new(watch)
 	request := server.Offer()
 	for {
-		w.request(authFrame('R', request))
+		said = append(said, authFrame('R', request))
 		answer, _, err := client.Step(request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if answer == nil {
-			w.request(frameOf(authOK, ""))
-			return w
+			return append(said, frameOf(authOK, ""))
 		}
-		w.answered(authFrame('p', answer))
+		said = append(said, authFrame('p', answer))
 		if request, _, err = server.Step(answer); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// scramLogin is a watch that has seen a client with the key log in at a server with the verifier.
+func scramLogin(t testing.TB, v scram.Verifier, key scram.ClientKey) *watch {
+	t.Helper()
+	w := new(watch)
+	recordedLogin(t, v, key).show(w)
+	return w
 }
 
 // plainLogin is a watch that has seen one request and the client's answer to it.

@@ -299,13 +299,9 @@ func (s *session) deliver(x *exchange) error {
 		return err
 	}
 	s.version = x.version
-	_, sealed := x.b.conn.(*tls.Conn)
-	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, sealed, s.cfg.Verifiers == VerifiersAtHand)
 	_ = x.b.SetDeadline(time.Time{})
 	tracker := new(pgwire.Tracker)
-	if s.srv.cfg.Load().Continuity.Mode != MoveOff {
-		tracker.Remember(s.srv.texts)
-	}
+	s.prepareMove(x, tracker)
 	tracker.Start('I')
 	if s.startup.RelaxesCommits() {
 		tracker.RelaxSession()
@@ -313,6 +309,18 @@ func (s *session) deliver(x *exchange) error {
 	s.pin(&pair{client: s.client.conn, clientRaw: s.client.raw, backend: x.b, tracker: tracker,
 		fromClient: s.client.ahead, fromServer: slices.Clone(x.in.rest())})
 	return nil
+}
+
+// prepareMove keeps what only the login shows and only the wire will tell of the session, in case it is to be moved one day.
+func (s *session) prepareMove(x *exchange, tracker *pgwire.Tracker) {
+	if s.cfg.Continuity.Mode == MoveOff {
+		s.unlearned = immovableOff
+		x.seen.wipe()
+		return
+	}
+	_, sealed := x.b.conn.(*tls.Conn)
+	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, sealed, s.cfg.Verifiers == VerifiersAtHand)
+	tracker.Remember(s.srv.texts)
 }
 
 // issueKey puts the client's own cancel key in the place of the backend's.

@@ -91,7 +91,7 @@ func (w *watch) answered(frame []byte) {
 		w.settled = true
 	default:
 		body := frame[headerLength:]
-		if end := bytes.IndexByte(body, 0); end != len(body)-1 { // one text with its end, and nothing behind it
+		if end := bytes.IndexByte(body, 0); end < 0 || end != len(body)-1 { // one text with its end, and nothing behind it
 			clear(body)
 			w.lose()
 			return

@@ -1,7 +1,7 @@
 -- A function that gives pgtether the SCRAM verifier of a login role: what it needs to move idle sessions to another server, and to answer
 -- SCRAM itself (auth.scram = "proxy"). PostgreSQL 13 to 18, safe to repeat.
 --
---   psql [-v role=pgtether] -f verifier-lookup.sql
+--   psql [-v role=pgtether] [-v md5=on] -f verifier-lookup.sql
 --
 -- Run it after probe-role.sql, as a superuser, on the writer, in probe.database; then set
 --
@@ -14,6 +14,8 @@
 --   * answers for ordinary login roles only: never for superusers or for roles with REPLICATION, and so not for the probe role;
 --   * answers NULL for a role that may not log in, whose password has expired (VALID UNTIL), or whose password is not SCRAM:
 --     whoever authenticates in the server's place must keep the server's rules;
+--   * answers with an MD5 hash only where it is created with -v md5=on: such a hash is as good as the password, so that the probe role could log in
+--     as every ordinary role that has one. Better to give these roles a SCRAM password;
 --   * runs as its owner, a superuser, with a fixed search_path, and runs no text that it was given.
 
 \set ON_ERROR_STOP on
@@ -21,6 +23,11 @@
 \if :{?role}
 \else
   \set role pgtether
+\endif
+
+\if :{?md5}
+\else
+  \set md5 off
 \endif
 
 SELECT pg_catalog.pg_is_in_recovery() AS on_standby,
@@ -69,6 +76,21 @@ CREATE FUNCTION pgtether.scram_verifier(role text) RETURNS text
        AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil >= pg_catalog.clock_timestamp())
        AND a.rolpassword LIKE 'SCRAM-SHA-256$%'
   $$;
+\if :md5
+CREATE OR REPLACE FUNCTION pgtether.scram_verifier(role text) RETURNS text
+  LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+  SET search_path = pg_catalog, pg_temp
+  AS $$
+    SELECT a.rolpassword
+      FROM pg_catalog.pg_authid a
+     WHERE a.rolname = $1
+       AND a.rolcanlogin
+       AND NOT a.rolsuper
+       AND NOT a.rolreplication
+       AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil >= pg_catalog.clock_timestamp())
+       AND a.rolpassword ~ '^(SCRAM-SHA-256[$]|md5[0-9a-f]{32}$)'
+  $$;
+\endif
 COMMENT ON FUNCTION pgtether.scram_verifier(text) IS
   'SCRAM verifier of an ordinary login role whose password is valid now, else NULL. For pgtether alone.';
 REVOKE ALL ON FUNCTION pgtether.scram_verifier(text) FROM PUBLIC;

@@ -14,6 +14,8 @@ import "sync/atomic"
 // towards true. The one thing it cannot see: an ERROR, not FATAL, that strikes between requests (PostgreSQL raises none but for broken
 // notification queues and the like) while the next request is on its way is taken for that request's answer.
 //
+// With Remember it also keeps what a session's move to another server needs, see Recall. Without it nothing of that costs anything.
+//
 // Concurrency: Client and ClientBoundary belong to the one goroutine that copies client to server, Server and PassServer to the one that copies
 // server to client. The queries (Idle, InDoubt, ...) may be asked from anywhere at any time; their answers are true of a moment within the call.
 // There is no lock. The one rule of order: Client must return before the first of its bytes is written to the server.

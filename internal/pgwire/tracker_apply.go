@@ -35,7 +35,7 @@ func (m *memory) beWary() {
 	if m.unnamed != nil && m.unnamed.verdict.alters() {
 		m.wary |= waryUnnamed
 	}
-	if slices.ContainsFunc(m.named, func(s namedText) bool { return s.body.verdict.alters() }) {
+	if m.alter > 0 {
 		m.wary |= waryNamed
 	}
 	if m.portal != nil {
@@ -75,7 +75,7 @@ func (m *memory) apply(o *op, out outcome, rested bool) {
 		case o.name == nil:
 			m.replace(o, nil)
 		default:
-			m.deallocate(o.name.raw)
+			m.remove(m.find(o.name))
 		}
 	case 'B':
 		if ran {
@@ -93,7 +93,7 @@ var nothing = &sharedText{}
 
 // prepare adds a named statement, which did not exist.
 func (m *memory) prepare(name, body *sharedText) {
-	m.deallocate(name.raw)
+	m.remove(m.find(name))
 	if len(m.named) == maxNamed {
 		m.unsure.Named = true
 		return
@@ -106,19 +106,36 @@ func (m *memory) prepare(name, body *sharedText) {
 		}
 	}
 	m.bytes += len(body.raw)
+	if body.verdict.alters() {
+		m.alter++
+	}
 	m.named = append(m.named, namedText{name, body})
 }
 
-func (m *memory) deallocate(name string) {
-	i := slices.IndexFunc(m.named, func(s namedText) bool { return s.name.raw == name })
-	if i >= 0 {
-		m.bytes -= len(m.named[i].body.raw)
-		m.named = slices.Delete(m.named, i, i+1)
+// find returns the place of a statement, -1 if there is none of that name. A name has one copy as long as anybody remembers it.
+func (m *memory) find(name *sharedText) int {
+	for i := range m.named {
+		if m.named[i].name == name {
+			return i
+		}
 	}
+	return -1
+}
+
+// remove forgets the statement at a place; -1 is none.
+func (m *memory) remove(i int) {
+	if i < 0 {
+		return
+	}
+	m.bytes -= len(m.named[i].body.raw)
+	if m.named[i].body.verdict.alters() {
+		m.alter--
+	}
+	m.named = slices.Delete(m.named, i, i+1)
 }
 
 func (m *memory) deallocateAll(o *op) {
-	m.named, m.bytes = nil, 0
+	m.named, m.bytes, m.alter = nil, 0, 0
 	if o.request > m.lostAt {
 		m.unsure.Named = false
 	}
@@ -137,7 +154,7 @@ func (m *memory) bound(o *op) {
 	body := m.unnamed
 	if o.name != nil {
 		body = nothing
-		if i := slices.IndexFunc(m.named, func(s namedText) bool { return s.name == o.name }); i >= 0 {
+		if i := m.find(o.name); i >= 0 {
 			body = m.named[i].body
 		}
 	}
@@ -226,7 +243,7 @@ func (m *memory) dispose(o *op, d deed) {
 	case deedDeallocateAll:
 		m.deallocateAll(o)
 	case deedDeallocate:
-		m.deallocate(d.name)
+		m.remove(slices.IndexFunc(m.named, func(s namedText) bool { return s.name.raw == d.name }))
 	}
 }
 

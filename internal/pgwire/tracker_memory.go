@@ -32,6 +32,7 @@ type sessionState struct {
 	unnamed *sharedText
 	named   []namedText
 	bytes   int // of the texts in named
+	alter   int // how many of named alter anything
 
 	portal  *sharedText  // what the unnamed portal runs, if that alters anything
 	portals []portalText // so for the named ones
@@ -305,13 +306,15 @@ func (m *memory) sent(v *verdict) {
 
 // push keeps a message until its outcome is known.
 func (m *memory) push(o op) {
+	size := 0
 	if o.body != nil {
-		m.pending += len(o.body.raw)
+		size = len(o.body.raw)
 	}
-	if len(m.ops)-m.done >= maxOps || m.pending > maxPending {
+	if len(m.ops)-m.done >= maxOps || m.pending+size > maxPending {
 		m.lose(o.request)
 		return
 	}
+	m.pending += size
 	if m.done > 0 && len(m.ops) == cap(m.ops) {
 		n := copy(m.ops, m.ops[m.done:])
 		clear(m.ops[n:])

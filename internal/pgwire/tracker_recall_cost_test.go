@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"runtime"
+	"strconv"
 	"testing"
 )
 
@@ -12,6 +13,7 @@ var costStreams = []struct {
 	messages        int
 }{
 	{"prepared", clientMsgs("B /S_1|D|E|S"), costServer("2T", "DDDDDDDDDD", "CZ"), 4 + 14},
+	{"unnamed and many prepared", costRequest, costAnswer, 5 + 15},
 	{"unnamed", costRequest, costAnswer, 5 + 15},
 	{"simple", costQuery, costAnswer, 1 + 15},
 	{"block", clientMsgs("P /BEGIN|B /|E|P /SELECT a FROM t WHERE id = $1|B /|D|E|S|P /COMMIT|B /|E|S"), blockAnswer(), 24},
@@ -28,7 +30,7 @@ func blockAnswer() []byte {
 }
 
 // steady is a session that has been set up.
-func steady(remember bool) *Tracker {
+func steady(name string, remember bool) *Tracker {
 	tr := new(Tracker)
 	if remember {
 		tr.Remember(NewTexts())
@@ -38,12 +40,15 @@ func steady(remember bool) *Tracker {
 		tr.Client(clientMsgs(request))
 		tr.Server(map[bool][]byte{true: costServer("12CZ"), false: costServer("11Z")}[request[2] == '/'])
 	}
+	for i := range map[string]int{"unnamed and many prepared": 256}[name] {
+		prepare(tr, "S_"+strconv.Itoa(i+10), "SELECT "+strconv.Itoa(i))
+	}
 	return tr
 }
 
 func TestRememberingAllocatesNothingPerMessage(t *testing.T) {
 	for _, c := range costStreams {
-		tr := steady(true)
+		tr := steady(c.name, true)
 		if n := testing.AllocsPerRun(500, func() {
 			tr.Client(c.request)
 			tr.Server(c.answer)
@@ -109,7 +114,7 @@ func BenchmarkRemember(b *testing.B) {
 	for _, c := range costStreams {
 		for _, remember := range []bool{false, true} {
 			b.Run(c.name+map[bool]string{false: "/without", true: "/with"}[remember], func(b *testing.B) {
-				tr := steady(remember)
+				tr := steady(c.name, remember)
 				b.ReportAllocs()
 				for b.Loop() {
 					tr.Client(c.request)

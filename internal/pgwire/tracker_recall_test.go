@@ -118,6 +118,29 @@ var recallScripts = map[string]struct{ script, want string }{
 	"a portal of a block": {`
 		> Q BEGIN | P d/DEALLOCATE a | P a/SELECT 1 | B /d | S | E | S | Q COMMIT
 		< C ZT 1 1 2 ZT C ZT C ZI`, "d=DEALLOCATE a"},
+	"a portal that is executed when all before it is settled": {`
+		> Q BEGIN | P d/DEALLOCATE a | P a/SELECT 1 | B /d | S
+		< C ZT 1 1 2 ZT
+		> P /SELECT 1 | S
+		< 1 ZT
+		> E | S
+		< C ZT
+		> Q COMMIT
+		< C ZI`, "d=DEALLOCATE a"},
+	"so through a portal with a name": {`
+		> Q BEGIN | P d/DEALLOCATE a | P a/SELECT 1 | B p/d | S
+		< C ZT 1 1 2 ZT
+		> P /SELECT 1 | S
+		< 1 ZT
+		> E p | S
+		< C ZT
+		> Q COMMIT
+		< C ZI`, "d=DEALLOCATE a"},
+	"a Query whose commit fails": {`
+		> P a/SELECT 1 | S
+		< 1 ZI
+		> P /INSERT | B / | E | Q DEALLOCATE a
+		< 1 2 C E ZI`, "a=SELECT 1; unsure"},
 	"DISCARD ALL": {`
 		> P a/SELECT 1 | S
 		< 1 ZI
@@ -237,6 +260,11 @@ var recallScripts = map[string]struct{ script, want string }{
 	"a SET before a ROLLBACK in its unit": {`
 		> P /SET x = 1 | B / | E | P /ROLLBACK | B / | E | S
 		< 1 2 C 1 2 C ZI`, "unnamed=ROLLBACK; set_in_block"},
+	"a SET before a BEGIN in its unit that is not seen": {`
+		> P /SET x = 1 | B / | E | P b/BEGIN | B p/b | E p | S
+		< 1 2 C 1 2 C ZT
+		> Q ROLLBACK
+		< C ZI`, "b=BEGIN; set_in_block"},
 	"a SET before a Query in its unit": {`
 		> P /SET x = 1 | B / | E | Q ROLLBACK
 		< 1 2 C C ZI`, "set_in_block"},
@@ -374,6 +402,21 @@ func TestMoreThanIsKeptAheadOfTheAnswersIsNotCertain(t *testing.T) {
 	prepare(tr, "", "SELECT 2")
 	if got := tr.Recall().told(); got != "unnamed=SELECT 2; unsure; order_lost" {
 		t.Error(got)
+	}
+
+	// Few messages, but long ones.
+	tr = remembering()
+	for i := range 2 * maxPending / 60000 {
+		tr.Client(append(msg('P', fmt.Sprintf("\x00SELECT '%d%s'\x00\x00\x00", i, strings.Repeat("x", 60000))), msg('S', "")...))
+	}
+	if tr.memory.pending > maxPending+maxStatement {
+		t.Errorf("%d bytes wait for answers", tr.memory.pending)
+	}
+	for range 2 * maxPending / 60000 {
+		tr.Server(costServer("1Z"))
+	}
+	if r := tr.Recall(); !r.Unsure.Unnamed || r.Unnamed == nil || tr.memory.pending != 0 {
+		t.Errorf("unsure %+v, %d bytes wait", r.Unsure, tr.memory.pending)
 	}
 
 	// Requests that fail ahead of the client's next message.

@@ -84,6 +84,7 @@ func (d *door) serve(client net.Conn) {
 		return
 	}
 	tracker := new(pgwire.Tracker)
+	tracker.Remember(truthTexts)
 	d.mu.Lock()
 	d.sessions = append(d.sessions, tracker)
 	d.mu.Unlock()
@@ -310,6 +311,9 @@ func driveConnection(t *testing.T, c *pgx.Conn, tracker *pgwire.Tracker) {
 		}
 		if !tracker.Idle() || tracker.InDoubt() || tracker.Broken() != nil {
 			t.Fatalf("%s: idle %t, in doubt %t, broken %v", step.name, tracker.Idle(), tracker.InDoubt(), tracker.Broken())
+		}
+		if got, want := rememberedNames(t, tracker), preparedNames(t, c); got != want {
+			t.Fatalf("%s: remembered %s, PostgreSQL has %s", step.name, got, want)
 		}
 	}
 }

@@ -130,7 +130,9 @@ func setTarget(text string, dynamic bool) (name string, ok bool) {
 			assembled := dynamic && (rest == "" || rest[0] == '\'' || rest[0] == '%' || rest[0] == '$')
 			return "", name == "" && !comment && !assembled
 		}
-		name += part
+		if name += part; len(name) > maxCustomName {
+			return "", false
+		}
 		if rest = skipSpace(rest[n:]); rest == "" || rest[0] != '.' {
 			return dotted(name), true
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // told is a verdict in words.
@@ -164,6 +165,18 @@ func TestCustomNamesAreBounded(t *testing.T) {
 	}
 	if v := judge("SET a." + strings.Repeat("b", maxCustomName) + " = 1"); len(v.custom) != 0 || v.unknown&UnknownCustom == 0 {
 		t.Errorf("a name of %d bytes is kept", maxCustomName+2)
+	}
+}
+
+// TestJudgingTakesTimeInProportion judges texts that a scan which goes back would take seconds for.
+func TestJudgingTakesTimeInProportion(t *testing.T) {
+	for _, part := range []string{"set . ", "set_config('", "set \"", "$a$b", "/*", "--\n", "'\\'", "deallocate ", "set a.b;", "re", "(", "$1", "set set ", "execute set"} {
+		text := strings.Repeat(part, maxStatement/len(part))
+		began := time.Now()
+		judge(text)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%q again and again takes %s", part, took)
+		}
 	}
 }
 

@@ -267,3 +267,20 @@ func FuzzObserver(f *testing.F) {
 		}
 	})
 }
+
+func TestTheChallengeNamesSaltAndIterations(t *testing.T) {
+	v, _ := rfcKeys(t)
+	if _, ok := new(Observer).Challenge(); ok {
+		t.Error("an exchange that was not seen has a challenge")
+	}
+	got, ok := observeRFC(t).Challenge()
+	if !ok || got != v.Challenge() {
+		t.Errorf("challenge %x, %v; the verifier's is %x", got, ok, v.Challenge())
+	}
+	other, another := v.Clone(), v.Clone()
+	other.Iterations++
+	another.Salt[0] ^= 1
+	if got == other.Challenge() || got == another.Challenge() {
+		t.Error("another verifier has the same challenge")
+	}
+}
