@@ -216,7 +216,7 @@ func (s *show) one(ctx context.Context, boss *admin, f *facts, from, to *lab.Nod
 // order has the writer changed by the command that an operator uses, and returns when that was said. A refusal, after which nothing has been
 // changed, is not what is tried here: a busy machine may fail to answer the questions of before in time.
 func (s *show) order(ctx context.Context, to string) (ordered time.Time, err error) {
-	for range 3 {
+	for range 6 {
 		ordered = time.Now()
 		out, failed := exec.CommandContext(ctx, s.binary, "switchover", "--to", to, "--config", s.proxy.Config).CombinedOutput()
 		if failed == nil {
