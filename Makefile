@@ -43,6 +43,10 @@ keycloak: build ## Keycloak through pgtether: boot, realm, users, login, refresh
 keycloak-failover: build ## the primary is killed under Keycloak: errors, stalls, what still holds (FAILOVER=async|sync|both)
 	@$(GOBUILD) -o .cache/bin/keycloak ./test/keycloak && FAILOVER=$(or $(FAILOVER),both) scripts/keycloak.sh
 
+.PHONY: keycloak-switchover
+keycloak-switchover: build ## the writer is changed N times under Keycloak: errors, stalls, sessions kept, what still holds (N=2)
+	@$(GOBUILD) -o .cache/bin/keycloak ./test/keycloak && SWITCHOVERS=$(or $(N),2) scripts/keycloak.sh
+
 .PHONY: test
 test: setup ## all fast tests, those on real PostgreSQL included
 	go test $(TESTFLAGS) ./...

@@ -39,4 +39,5 @@ fi
 flags=(-home "$home" -pgtether bin/pgtether)
 [ -z "${KEEP:-}" ] || flags+=(-keep)
 [ -z "${FAILOVER:-}" ] || flags+=(-failover "$FAILOVER" -users 10)
+[ -z "${SWITCHOVERS:-}" ] || flags+=(-switchovers "$SWITCHOVERS")
 exec .cache/bin/keycloak "${flags[@]}"

@@ -111,17 +111,18 @@ func TestEveryCommandOfAPageExists(t *testing.T) {
 
 // notInCI says why a target of the README is not run by CI as it stands.
 var notInCI = map[string]string{
-	"keycloak-failover": "it takes four minutes; CI boots Keycloak through make keycloak, and kills primaries in test/failover",
-	"faults":            "go test ./test/faults plays three schedules of a fresh seed",
-	"faults-gray":       "for the night; test/failover does each such fault once",
-	"faults-rto":        "it measures, and CI's machine is anybody's",
-	"bench-peers":       "it takes half an hour, and CI's machine is anybody's; go test ./bench/peers plays one tiny round of it",
-	"faults-switchover": "go test ./test/faults plays two of a fresh seed",
-	"switchovers":       "for the night; test/failover switches there and back once with each kind of replication",
-	"mutants":           "it takes minutes, and changes only when the engine does",
-	"lab":               "stays up for a person; make demo runs the same pair and proxy",
-	"check":             "is CI",
-	"docker":            "needs an image registry; scripts/docker-check.sh builds the same Dockerfile on images of its own",
+	"keycloak-failover":   "it takes four minutes; CI boots Keycloak through make keycloak, and kills primaries in test/failover",
+	"keycloak-switchover": "it takes two minutes and measures; CI boots Keycloak through make keycloak, and moves sessions in test/failover and proxy",
+	"faults":              "go test ./test/faults plays three schedules of a fresh seed",
+	"faults-gray":         "for the night; test/failover does each such fault once",
+	"faults-rto":          "it measures, and CI's machine is anybody's",
+	"bench-peers":         "it takes half an hour, and CI's machine is anybody's; go test ./bench/peers plays one tiny round of it",
+	"faults-switchover":   "go test ./test/faults plays two of a fresh seed",
+	"switchovers":         "for the night; test/failover switches there and back once with each kind of replication",
+	"mutants":             "it takes minutes, and changes only when the engine does",
+	"lab":                 "stays up for a person; make demo runs the same pair and proxy",
+	"check":               "is CI",
+	"docker":              "needs an image registry; scripts/docker-check.sh builds the same Dockerfile on images of its own",
 }
 
 func checkMake(t *testing.T, c command) {

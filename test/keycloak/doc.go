@@ -8,5 +8,10 @@
 // prints the errors that users saw, the longest stall, the time to the first success, and, asked of a Keycloak that was started anew, which
 // acknowledged logouts and password changes hold no longer: none with synchronous replication, else none that the stated loss excludes.
 //
+// With -switchovers the writer is changed as planned, there and back, under a fixed rate of logins, refreshes, userinfo and admin reads, and
+// logouts. For each change it prints the requests that failed, the longest stall, the sessions that were kept and how long the change took; in
+// the end whether a user who was logged out before it, one who was disabled, and one whose password was changed are so after it. A failed request,
+// a session that was not kept, a stall above 1 s or a fact that no longer holds ends it with exit code 1.
+//
 // Fetching and building the distribution is scripts/keycloak.sh's part.
 package main

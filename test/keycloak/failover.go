@@ -79,10 +79,7 @@ func failOver(ctx context.Context, s settings, synchronous bool) (err error) {
 	tell(results, killed, say)
 
 	// A fresh Keycloak: nothing that it says now comes out of a cache that outlived the change.
-	if err := server.stop(); err != nil {
-		return err
-	}
-	fresh, err := boot(ctx, s.home, filepath.Join(dir, "keycloak-again.log"), db)
+	fresh, err := server.again(ctx, filepath.Join(dir, "keycloak-again.log"))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ type result struct {
 	began, ended time.Time
 	what         string
 	status       int // 0 when there was no answer
+	// said is what a request that failed was told, or why there was no answer.
+	said string
 }
 
 // ok says whether Keycloak answered as it does when its database is well.
@@ -46,6 +48,9 @@ type load struct {
 
 	mu      sync.Mutex
 	results []result
+	// pending are the beginnings of the requests that have not ended.
+	pending map[int]time.Time
+	asked   int
 }
 
 // startLoad begins; end stops it and waits.
@@ -101,10 +106,10 @@ func pause(ctx context.Context, d time.Duration) {
 // ask asks the token endpoint.
 func (l *load) ask(p *person, what string, form url.Values) (t tokens, ok bool) {
 	var answer string
-	r := l.record(what, func(ctx context.Context) (status int, err error) {
+	r := l.record(what, func(ctx context.Context) (status int, _ string, err error) {
 		form.Set("client_id", "app")
 		status, answer, err = send(ctx, endpoint(l.base, l.realm, "token"), formType, "", []byte(form.Encode()))
-		return status, err
+		return status, answer, err
 	})
 	if !r.ok() || json.Unmarshal([]byte(answer), &t) != nil {
 		return tokens{}, false
@@ -113,10 +118,9 @@ func (l *load) ask(p *person, what string, form url.Values) (t tokens, ok bool) 
 }
 
 func (l *load) post(p *person, what, address string, form url.Values) result {
-	return l.record(what, func(ctx context.Context) (int, error) {
+	return l.record(what, func(ctx context.Context) (int, string, error) {
 		form.Set("client_id", "app")
-		status, _, err := send(ctx, address, formType, "", []byte(form.Encode()))
-		return status, err
+		return send(ctx, address, formType, "", []byte(form.Encode()))
 	})
 }
 
@@ -124,9 +128,9 @@ func (l *load) post(p *person, what, address string, form url.Values) result {
 func (l *load) changePassword(boss *admin, p *person) {
 	p.changes++
 	next := fmt.Sprintf("%s %d", userPassword, p.changes)
-	r := l.record("password", func(ctx context.Context) (int, error) {
+	r := l.record("password", func(ctx context.Context) (int, string, error) {
 		if err := boss.authenticate(ctx); err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		p.uncertain = next
 		return boss.setPassword(ctx, l.realm, p.id, next)
@@ -137,27 +141,38 @@ func (l *load) changePassword(boss *admin, p *person) {
 }
 
 // record makes one request, whatever becomes of the load meanwhile, and keeps its outcome.
-func (l *load) record(what string, do func(context.Context) (int, error)) result {
+func (l *load) record(what string, do func(context.Context) (status int, answer string, err error)) result {
 	r := result{began: time.Now(), what: what}
-	status, err := do(context.Background())
-	r.ended = time.Now()
-	if err == nil {
-		r.status = status
+	l.mu.Lock()
+	if l.pending == nil {
+		l.pending = map[int]time.Time{}
+	}
+	l.asked++
+	ticket := l.asked
+	l.pending[ticket] = r.began
+	l.mu.Unlock()
+	status, answer, err := do(context.Background())
+	r.ended, r.said = time.Now(), answer
+	if r.status = status; err != nil {
+		r.status, r.said = 0, err.Error()
+	}
+	if r.ok() {
+		r.said = ""
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pending, ticket)
 	l.results = append(l.results, r)
-	l.mu.Unlock()
 	return r
 }
 
 // setPassword is what an administrator does for a user.
-func (a *admin) setPassword(ctx context.Context, realm, id, password string) (status int, err error) {
+func (a *admin) setPassword(ctx context.Context, realm, id, password string) (status int, answer string, err error) {
 	body, err := json.Marshal(map[string]any{"type": "password", "value": password, "temporary": false})
 	if err != nil {
-		return 0, fmt.Errorf("encode password: %w", err)
+		return 0, "", fmt.Errorf("encode password: %w", err)
 	}
-	status, _, err = a.request(ctx, http.MethodPut, "/admin/realms/"+realm+"/users/"+id+"/reset-password", body)
-	return status, err
+	return a.request(ctx, http.MethodPut, "/admin/realms/"+realm+"/users/"+id+"/reset-password", body)
 }
 
 // userID looks a user up.
@@ -170,30 +185,30 @@ func (a *admin) userID(ctx context.Context, realm, name string) (string, error) 
 		return "", err
 	}
 	var found []struct{ ID string }
-	if err := json.Unmarshal(answer, &found); err != nil || len(found) != 1 {
+	if err := json.Unmarshal([]byte(answer), &found); err != nil || len(found) != 1 {
 		return "", fmt.Errorf("look up user %s: %d found: %w", name, len(found), err)
 	}
 	return found[0].ID, nil
 }
 
 // request is one request of the admin interface.
-func (a *admin) request(ctx context.Context, method, path string, body []byte) (status int, answer []byte, err error) {
+func (a *admin) request(ctx context.Context, method, path string, body []byte) (status int, answer string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestPatience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, a.base+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, fmt.Errorf("prepare %s %s: %w", method, path, err)
+		return 0, "", fmt.Errorf("prepare %s %s: %w", method, path, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+a.token)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, nil, fmt.Errorf("send %s %s: %w", method, path, err)
+		return 0, "", fmt.Errorf("send %s %s: %w", method, path, err)
 	}
 	defer res.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(res.Body, 1<<16))
+	content, err := io.ReadAll(io.LimitReader(res.Body, 1<<16))
 	if err != nil {
-		return 0, nil, fmt.Errorf("read answer of %s: %w", path, err)
+		return 0, "", fmt.Errorf("read answer of %s: %w", path, err)
 	}
-	return res.StatusCode, answer, nil
+	return res.StatusCode, string(content), nil
 }

@@ -21,6 +21,7 @@ type settings struct {
 	keep         bool
 	users        int
 	failover     string
+	switchovers  int
 }
 
 func main() {
@@ -30,12 +31,16 @@ func main() {
 	flag.BoolVar(&s.keep, "keep", false, "stay up until Ctrl-C")
 	flag.IntVar(&s.users, "users", 5, "how many users log in")
 	flag.StringVar(&s.failover, "failover", "", "kill the primary under load: async, sync or both")
+	flag.IntVar(&s.switchovers, "switchovers", 0, "change the writer this many times under load, as planned")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	do := run
-	if s.failover != "" {
+	switch {
+	case s.failover != "":
 		do = runFailover
+	case s.switchovers > 0:
+		do = switchOver
 	}
 	if err := do(ctx, s); err != nil && !(s.keep && errors.Is(err, context.Canceled)) {
 		fmt.Fprintf(os.Stderr, "keycloak: %v\n", err)

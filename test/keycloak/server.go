@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,8 +24,15 @@ const adminUser, adminPassword = "admin", "admin"
 // bootPatience bounds the first start, which creates the schema (12-20 s on two idle cores); stopPatience the end.
 const bootPatience, stopPatience = 5 * time.Minute, 30 * time.Second
 
+// poolSize is how many connections Keycloak may have.
+const poolSize = 20
+
 // database is where Keycloak keeps its data.
-type database struct{ url, user, password string }
+type database struct {
+	url, user, password string
+	// idle is how many of the pool's connections are made at the start and kept; 0 is 5 of them.
+	idle int
+}
 
 // server is a running Keycloak.
 type server struct {
@@ -31,6 +40,9 @@ type server struct {
 	base string
 	took time.Duration
 
+	home  string
+	db    database
+	ports []string
 	log   string
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the process has been waited for; err is valid then
@@ -43,31 +55,47 @@ func boot(ctx context.Context, home, log string, db database) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{base: "http://127.0.0.1:" + ports[0], log: log, ended: make(chan struct{})}
+	s := &server{base: "http://127.0.0.1:" + ports[0], home: home, db: db, ports: ports}
+	return s, s.run(ctx, log)
+}
+
+// again stops it and starts it anew at the same address, which is part of the tokens that it gave.
+func (s *server) again(ctx context.Context, log string) (*server, error) {
+	if err := s.stop(); err != nil {
+		return nil, err
+	}
+	fresh := &server{base: s.base, home: s.home, db: s.db, ports: s.ports}
+	return fresh, fresh.run(ctx, log)
+}
+
+// run starts the process and returns when its health check says ready. After an error there is none.
+func (s *server) run(ctx context.Context, log string) error {
+	s.log, s.ended = log, make(chan struct{})
 	out, err := os.Create(log)
 	if err != nil {
-		return nil, fmt.Errorf("open log of Keycloak: %w", err)
+		return fmt.Errorf("open log of Keycloak: %w", err)
 	}
 	defer out.Close()
-	s.cmd = exec.Command(filepath.Join(home, "bin", "kc.sh"), "start", "--optimized", "--cache=local",
-		"--http-enabled=true", "--http-host=127.0.0.1", "--http-port="+ports[0], "--hostname-strict=false",
-		"--db-url="+db.url, "--db-username="+db.user, "--db-pool-initial-size=5", "--db-pool-min-size=5", "--db-pool-max-size=20")
-	s.cmd.Env = append(os.Environ(), "KC_HTTP_MANAGEMENT_PORT="+ports[1], "KC_DB_PASSWORD="+db.password, "JAVA_OPTS_KC_HEAP=-Xms128m -Xmx512m",
+	idle := strconv.Itoa(cmp.Or(s.db.idle, 5))
+	s.cmd = exec.Command(filepath.Join(s.home, "bin", "kc.sh"), "start", "--optimized", "--cache=local",
+		"--http-enabled=true", "--http-host=127.0.0.1", "--http-port="+s.ports[0], "--hostname-strict=false",
+		"--db-url="+s.db.url, "--db-username="+s.db.user, "--db-pool-initial-size="+idle, "--db-pool-min-size="+idle, "--db-pool-max-size="+strconv.Itoa(poolSize))
+	s.cmd.Env = append(os.Environ(), "KC_HTTP_MANAGEMENT_PORT="+s.ports[1], "KC_DB_PASSWORD="+s.db.password, "JAVA_OPTS_KC_HEAP=-Xms128m -Xmx512m",
 		"KC_BOOTSTRAP_ADMIN_USERNAME="+adminUser, "KC_BOOTSTRAP_ADMIN_PASSWORD="+adminPassword)
 	s.cmd.Stdout, s.cmd.Stderr = out, out
 	began := time.Now()
 	if err := rig.StartOwned(s.cmd); err != nil {
-		return nil, fmt.Errorf("start Keycloak: %w", err)
+		return fmt.Errorf("start Keycloak: %w", err)
 	}
 	go func() {
 		s.err = s.cmd.Wait()
 		close(s.ended)
 	}()
-	if err := s.awaitReady(ctx, "http://127.0.0.1:"+ports[1]+"/health/ready"); err != nil {
-		return nil, errors.Join(fmt.Errorf("boot Keycloak: %w", err), s.stop())
+	if err := s.awaitReady(ctx, "http://127.0.0.1:"+s.ports[1]+"/health/ready"); err != nil {
+		return errors.Join(fmt.Errorf("boot Keycloak: %w", err), s.stop())
 	}
 	s.took = time.Since(began)
-	return s, nil
+	return nil
 }
 
 // awaitReady asks the health check until it says 200.
