@@ -32,14 +32,14 @@ func (e *Engine) planSteps(c Switch) []PlanStep {
 		{Checking, fmt.Sprintf("the order is made durable; new logins wait from here on (hold.login, then 57P03); %s and %s are asked once more, and every "+
 			"criterion is judged again", old, c.To)},
 		{Draining, fmt.Sprintf("open transactions have %s to end; a session that is idle, or becomes idle, waits with its backend untouched; after that %s", drain, late)},
-		{Cutting, fmt.Sprintf("every path to %s is closed for good; each session that waited ends with 08006, one after the other", old)},
+		{Cutting, fmt.Sprintf("every path to %s is closed for good; sessions that can be moved wait on, each of the others ends with 08006, one after the other", old)},
 		{Reprobing, old + " is asked for its position"},
 		{Fencing, e.fencePlan(old)},
 		{Sampling, fmt.Sprintf("%s must replay the last position of %s within %s; a failure up to here returns to %s, under a fresh epoch", c.To, old, settleWithin, old)},
 		{StepPromoting, fmt.Sprintf("the point of no return: the promotion of %s is made durable, with nothing lost proven, and asked for; at most %s", c.To,
 			e.cfg.PromoteTimeout.Round(time.Second))},
 		{Verifying, fmt.Sprintf("%s shows that its timeline continues that of %s at or after its end, and that it commits", c.To, old)},
-		{Opening, fmt.Sprintf("epoch %d is opened on %s, logins that wait are let go at a growing rate, and %s makes a checkpoint; %s is then to be made a standby of it "+
+		{Opening, fmt.Sprintf("epoch %d is opened on %s, sessions that wait are moved there, logins that wait are let go at a growing rate, and %s makes a checkpoint; %s is then to be made a standby of it "+
 			"by hand (pgtether prints how)", e.rec.Epoch+1, c.To, c.To, old)},
 	}
 }

@@ -77,6 +77,10 @@ func TestEveryRuleFinds(t *testing.T) {
 		{"region-b blocker: the probe cannot log in: 28P01 FATAL: no", func(_, b *patient) { down(b, decision.Alive, "28P01", "FATAL: no") }},
 		{"region-b blocker: all connections are taken: FATAL: sorry", func(_, b *patient) { down(b, decision.Alive, "53300", "FATAL: sorry") }},
 		{"region-b blocker: answers, but not with what was asked for: 57P03 FATAL: starting up", func(_, b *patient) { down(b, decision.Alive, "57P03", "FATAL: starting up") }},
+		{"region-b blocker: answers, but not with what was asked for: no answer in time", func(_, b *patient) {
+			b.seen.Fresh = decision.Attempt{Evidence: decision.Answers}
+			b.seen.Persistent = decision.Attempt{Evidence: decision.Silent, Detail: "no answer in time"}
+		}},
 		{"region-b blocker: does not answer: connection refused", func(_, b *patient) { down(b, decision.Refused, "", "connection refused") }},
 		{"region-b blocker: does not answer: no answer in time", func(_, b *patient) { down(b, decision.Silent, "", "no answer in time") }},
 		{"region-b blocker: cannot be probed: too many open files", func(_, b *patient) { down(b, decision.EvidenceUnknown, "", "too many open files") }},

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -39,7 +40,11 @@ func (f *findings) reachable(n patient) bool {
 	case login.SQLState == "53300":
 		f.add(n.name, Blocker, "all connections are taken: "+login.Detail, "Raise max_connections or lower the pools; from PostgreSQL 16 on reserved_connections keeps some for the probe's role.")
 	case evidence == decision.Alive || evidence == decision.Answers:
-		f.add(n.name, Blocker, "answers, but not with what was asked for: "+detailOr(login, detail), "")
+		failed := login
+		if login.Evidence == decision.Answers {
+			failed = o.Persistent // one of the two ways in is enough to be alive, not to be judged
+		}
+		f.add(n.name, Blocker, "answers, but not with what was asked for: "+detailOr(failed, cmp.Or(detail, failed.Evidence.String())), "")
 	case evidence == decision.Refused:
 		f.add(n.name, Blocker, "does not answer: connection refused", "Is PostgreSQL running, and does it listen on this address (listen_addresses, port)?")
 	case evidence == decision.Silent:

@@ -217,6 +217,9 @@ func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) (stay int) {
 	return s.afterCut(waiting, why)
 }
 
+// IsOpen reports whether the epoch was opened and has not been cut, be logins held or not.
+func (s *Server) IsOpen(epoch uint64) bool { return s.table.isOpen(epoch) }
+
 // HeardAge says how long ago a backend of the epoch was last heard by a client; false when none was yet. It does not block.
 func (s *Server) HeardAge(epoch uint64) (time.Duration, bool) { return s.forwarder.heardAge(epoch) }
 

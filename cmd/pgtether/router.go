@@ -116,13 +116,14 @@ func (r *router) writerAlive(ctx context.Context, epoch uint64) bool {
 	return known && named && r.probes.proves(ctx, route.Node, system, timeline)
 }
 
-// writer returns how to probe the node of the open epoch; false while none is open.
+// writer returns how to probe the node that sessions are pinned to; false while there is none. In a drain logins are held, and no writer is named,
+// but its paths are open.
 func (r *router) writer() (health.Target, bool) {
-	name, ok := r.view().Status.Writer.Get()
-	if !ok {
+	route := r.open.Load()
+	if route == nil || !r.server.IsOpen(route.Epoch) {
 		return health.Target{}, false
 	}
-	return r.probes.target(name)
+	return r.probes.target(route.Node)
 }
 
 // cancelAllowed says whether a cancel request may reach the writer. Where commits wait for a standby that is not there, a cancel would make the

@@ -3,9 +3,12 @@ package failover
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgtether/pgtether/internal/lab"
 	"github.com/pgtether/pgtether/test/rig"
@@ -90,5 +93,37 @@ func TestAWriterThatIsLostWhileSessionsWaitEndsThemUnlessTheFailoverLosesNothing
 	w.Logf("writer %s, last change %+v, %d sessions ended", *s.Writer, s.LastChange, len(load.Ends(time.Time{})))
 	if lossless := s.LastChange.Lossless; lossless != "proven" && len(load.Ends(time.Time{})) != crowdSize {
 		t.Errorf("lossless is %s, and %d sessions of %d ended", lossless, len(load.Ends(time.Time{})), crowdSize)
+	}
+}
+
+// TestAPasswordThatWasChangedIsFoundOutByTheLookupWhileTheSwitchoverDrains: the old server is asked once more, although logins are held by then.
+func TestAPasswordThatWasChangedIsFoundOutByTheLookupWhileTheSwitchoverDrains(t *testing.T) {
+	t.Parallel()
+	w := newAuto(t, lab.Options{})
+	psql := exec.CommandContext(w.ctx, "psql", "--no-psqlrc", "-q", "-v", "role="+w.lab.ProbeUser, "-d", w.a.SuperDSN("postgres"),
+		"-f", filepath.Join("..", "..", "configs", "sql", "verifier-lookup.sql"))
+	if out, err := psql.CombinedOutput(); err != nil {
+		t.Fatalf("install the lookup: %v: %s", err, out)
+	}
+	w.extra += "[auth]\nverifier_lookup = \"pgtether.scram_verifier\"\n"
+	w.startOpen()
+	stays, changed := w.mustLogin(), w.mustLogin()
+	w.exec(stays, "SELECT 1")
+	w.exec(changed, "SELECT 1")
+	w.await("both can be moved", func(rig.Status) bool {
+		list, err := w.proxy.Sessions(w.ctx)
+		w.must(err)
+		return len(list) == 2 && list[0].Movable && list[1].Movable
+	})
+	w.must(w.a.Exec(w.ctx, "postgres", "ALTER ROLE keycloak PASSWORD 'another'"))
+	w.must(w.proxy.Switch(w.ctx, lab.RegionB, ""))
+	w.await("the switchover is done", func(s rig.Status) bool { return s.Writes == "open" && *s.Epoch == 2 })
+	for _, c := range []*pgx.Conn{stays, changed} {
+		if _, err := c.Exec(w.ctx, "SELECT 1"); sqlState(err) != "08006" {
+			t.Errorf("a session whose password was changed gives %v", err)
+		}
+	}
+	if n, err := w.proxy.Counter(w.ctx, `pgtether_sessions_moved_total{result="password_changed"}`); n != 2 {
+		t.Errorf("%v sessions are counted: %v", n, err)
 	}
 }
