@@ -283,9 +283,13 @@ func TestDrainsThatAreUndoneAreNoticedByNobody(t *testing.T) {
 			})
 		}
 		complete := 0
-		for range 25 {
+		for round := range 25 {
 			over := h.startDrain(1)
-			for deadline := time.Now().Add(20 * time.Millisecond); over() == 0 && time.Now().Before(deadline); {
+			wait := 20 * time.Millisecond // most are undone on the way, or when they are over
+			if round%5 == 0 {
+				wait = patience // some when they are over, for certain
+			}
+			for deadline := time.Now().Add(wait); over() == 0 && time.Now().Before(deadline); {
 				time.Sleep(time.Millisecond)
 			}
 			complete += int(over())
@@ -296,7 +300,7 @@ func TestDrainsThatAreUndoneAreNoticedByNobody(t *testing.T) {
 		}
 		close(stop)
 		wg.Wait()
-		if pg.pid.Load() != 1000+clients || h.Stats().Open != clients || complete == 0 {
+		if pg.pid.Load() != 1000+clients || h.Stats().Open != clients || complete < 5 {
 			t.Errorf("%d backends for %d sessions, %d drains came to their end", pg.pid.Load()-1000, h.Stats().Open, complete)
 		}
 	})
