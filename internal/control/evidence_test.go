@@ -53,7 +53,9 @@ func TestAFailoverLeavesABundleThatReplaysByteForByte(t *testing.T) {
 
 func TestTheBundleOfADecidedPromotionIsOnDiskBeforeThePromotionEnds(t *testing.T) {
 	dir := t.TempDir()
-	p := startPair(t, dir, decision.ModeAuto)
+	c := pairConfig(decision.ModeAuto)
+	c.PromoteTimeout = 5 * time.Second // the bundle is read meanwhile
+	p := startPairWith(t, dir, c)
 	p.ready()
 	p.set(func() { p.dead, p.refuses = true, errors.New("it refuses") })
 	p.await("a bundle is there", p.look, func(View) bool { return len(bundles(t, dir)) == 1 && !strings.HasSuffix(bundles(t, dir)[0], ".new") })
