@@ -19,8 +19,12 @@ func TestAFailoverLeavesABundleThatReplaysByteForByte(t *testing.T) {
 	dir := t.TempDir()
 	p := startPair(t, dir, decision.ModeAuto)
 	p.ready()
-	if names := bundles(t, dir); len(names) != 0 || p.loop.recorder.on {
-		t.Fatalf("bundles %q, recording %v while the writer is open", names, p.loop.recorder.on)
+	var recording bool
+	if err := p.loop.ask(t.Context(), func() { recording = p.loop.recorder.on }); err != nil {
+		t.Fatal(err)
+	}
+	if names := bundles(t, dir); len(names) != 0 || recording {
+		t.Fatalf("bundles %q, recording %v while the writer is open", names, recording)
 	}
 	p.set(func() { p.dead = true })
 	p.await("the standby is the writer", p.look, onB)
