@@ -10,8 +10,8 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 # One set of flags for every program, so that packages they share are compiled once.
 GOBUILD     := CGO_ENABLED=0 go build -trimpath
 
-# Flags of the test targets. Two packages at a time: most of them run PostgreSQL servers of their own.
-TESTFLAGS ?= -p 2 -timeout 15m
+# Flags of the test targets. Two packages at a time: most of them run PostgreSQL servers of their own. The timeout ends hangs only.
+TESTFLAGS ?= -p 2 -timeout 30m
 FUZZTIME  ?= 20s
 BENCHTIME ?= 1s
 

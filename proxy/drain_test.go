@@ -39,7 +39,8 @@ func (h *harness) waiting() int {
 func TestADrainStopsEachSessionAtTheEndOfItsTransactionAndNothingNewStarts(t *testing.T) {
 	onEachForwarder(t, func(t *testing.T) {
 		var heard atomic.Int64
-		pg := startFakePG(t, countingQueries(&heard))
+		enough := make(chan struct{})
+		pg := startFakePG(t, countingQueries(&heard, enough))
 		h := startServer(t, testConfig(), Deps{})
 		h.open(pg.route(1))
 		idle, busy, running := h.login(), h.login(), h.login()
@@ -47,6 +48,7 @@ func TestADrainStopsEachSessionAtTheEndOfItsTransactionAndNothingNewStarts(t *te
 		running.write(appendQuery(nil, "slowly"))
 		eventually(t, "the statement runs", func() bool { return h.Stats().Active == 1 })
 		over := h.startDrain(1)
+		close(enough)
 		eventually(t, "the idle one and the one whose statement ends wait", func() bool { return h.waiting() == 2 })
 		same(t, "its answer", running.messages(), []string{"D slowly", "C SELECT 1", "Z I"})
 		if n, draining := h.Draining(); !draining || n != (SessionsLeft{Waiting: 2, InTransaction: 1}) || over() != 0 {
@@ -81,15 +83,18 @@ func TestADrainStopsEachSessionAtTheEndOfItsTransactionAndNothingNewStarts(t *te
 	})
 }
 
-// countingQueries is a writer that counts what it is asked, and takes a while for "slowly".
-func countingQueries(n *atomic.Int64) func(*fakeConn) {
+// countingQueries is a writer that counts what it is asked, and answers "slowly" when it has been enough.
+func countingQueries(n *atomic.Int64, enough <-chan struct{}) func(*fakeConn) {
 	return func(c *fakeConn) {
 		if c.accept() {
 			c.loggedIn("off")
 			c.asked = func(sql string) {
 				n.Add(1)
 				if sql == "slowly" {
-					time.Sleep(50 * time.Millisecond)
+					select {
+					case <-enough:
+					case <-time.After(patience):
+					}
 				}
 			}
 			c.serve()
@@ -108,7 +113,7 @@ func (c *testClient) readWithin(d time.Duration) (byte, error) {
 func TestACutEndsTheSessionsThatWaitWithOneErrorEachAndTheirBackendsHearNothing(t *testing.T) {
 	onEachForwarder(t, func(t *testing.T) {
 		var heard atomic.Int64
-		pg, next := startFakePG(t, countingQueries(&heard)), startFakePG(t, aPrimary)
+		pg, next := startFakePG(t, countingQueries(&heard, nil)), startFakePG(t, aPrimary)
 		h := startServer(t, testConfig(), Deps{})
 		h.open(pg.route(1))
 		var clients []*testClient
@@ -140,7 +145,7 @@ func TestACutEndsTheSessionsThatWaitWithOneErrorEachAndTheirBackendsHearNothing(
 func TestSessionsThatWaitedAreNotAllEndedAtOneInstant(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
 	cfg := testConfig()
-	cfg.Hold.ReleasePerSecond = 50
+	cfg.Hold.ReleasePerSecond = 10
 	h := startServer(t, cfg, Deps{})
 	h.open(pg.route(1))
 	clients := make([]*testClient, 20)
@@ -151,14 +156,14 @@ func TestSessionsThatWaitedAreNotAllEndedAtOneInstant(t *testing.T) {
 	eventually(t, "all wait", func() bool { return over() == 1 })
 	start := time.Now()
 	h.Cut(1, pgwire.Drained)
-	if took := time.Since(start); took > 200*time.Millisecond {
-		t.Errorf("the cut waited %s for its sessions", took)
+	if told := h.metric("pgtether_sessions_total", "drained"); told == float64(len(clients)) {
+		t.Errorf("the cut waited for its sessions: all %v were told by then, after %s", told, time.Since(start))
 	}
 	for _, c := range clients {
 		same(t, "a session that waited", c.messages(), []string{fatal(pgwire.Drained)})
 	}
-	if took := time.Since(start); took < 300*time.Millisecond {
-		t.Errorf("20 sessions were ended within %s, at 50 a second", took)
+	if took := time.Since(start); took < 800*time.Millisecond {
+		t.Errorf("20 sessions were ended within %s, at 10 a second", took)
 	}
 }
 
@@ -278,9 +283,13 @@ func TestDrainsThatAreUndoneAreNoticedByNobody(t *testing.T) {
 			})
 		}
 		complete := 0
-		for range 25 {
+		for round := range 25 {
 			over := h.startDrain(1)
-			for deadline := time.Now().Add(20 * time.Millisecond); over() == 0 && time.Now().Before(deadline); {
+			wait := 20 * time.Millisecond // most are undone on the way, or when they are over
+			if round%5 == 0 {
+				wait = patience // some when they are over, for certain
+			}
+			for deadline := time.Now().Add(wait); over() == 0 && time.Now().Before(deadline); {
 				time.Sleep(time.Millisecond)
 			}
 			complete += int(over())
@@ -291,7 +300,7 @@ func TestDrainsThatAreUndoneAreNoticedByNobody(t *testing.T) {
 		}
 		close(stop)
 		wg.Wait()
-		if pg.pid.Load() != 1000+clients || h.Stats().Open != clients || complete == 0 {
+		if pg.pid.Load() != 1000+clients || h.Stats().Open != clients || complete < 5 {
 			t.Errorf("%d backends for %d sessions, %d drains came to their end", pg.pid.Load()-1000, h.Stats().Open, complete)
 		}
 	})

@@ -346,7 +346,9 @@ func TestForwarderDeliversTheLastWordsOfAServerThatCannotBeWrittenTo(t *testing.
 		_ = r.pair.backend.raw.CloseWrite() // from now on every write to the server fails
 		r.start()
 		r.client.write([]byte(simple("hello")))
-		time.Sleep(5 * time.Millisecond)
+		// Said to a session that still looks idle, the words would be kept back.
+		eventually(t, "the statement is on its way to the server", func() bool { return r.forwarder.states().Active == 1 })
+		time.Sleep(5 * time.Millisecond) // so that the write has failed by then, as a rule: the words arrive either way
 		r.server.write([]byte(terminated))
 		r.expect(r.client, terminated)
 		_ = r.server.Close()

@@ -163,6 +163,19 @@ func (h *harness) clients() int {
 	return h.counts.total
 }
 
+// cameIn is how many connections the proxy has taken notice of: those that were refused, before their startup packet was read or after it, those
+// that have gone, and those that are clients now.
+func (h *harness) cameIn() int {
+	n := h.clients()
+	for _, r := range pgwire.Reasons() {
+		n += int(h.refusals(r))
+	}
+	for _, result := range []string{loginServerRefused, loginClientGone, loginFailed} {
+		n += int(h.metric("pgtether_logins_total", result))
+	}
+	return n
+}
+
 // underWay is how many logins are between the dial and the session.
 func (h *harness) underWay() int {
 	h.admission.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pgtether/pgtether/internal/lab"
 )
 
 // programs are what the test binary is when it is started under one of these names.
@@ -106,11 +107,8 @@ func cmdRequests(ts *testscript.TestScript, neg bool, want []string) {
 }
 
 func closedAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
+	port, err := lab.FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // fakeAdmin is an admin listener with canned bodies. The first part of the path chooses how it behaves: a folder of testdata/bodies, or

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,23 +54,74 @@ func TestASwitchoverThatIsUndoneSaysWhy(t *testing.T) {
 	s.runs(exitDone, "switchover --to region-b --timeout 2s --force", "by force after 2s", "done: switchover region-a -> region-b")
 }
 
-func TestAnInterruptAsksForASwitchoverToBeUndone(t *testing.T) {
-	s := newScene(t, decision.ModeAuto).stage()
-	s.locked(func() { s.busy = true })
-	stop := s.flows()
-	defer stop()
-	ended := make(chan int, 1)
-	var out bytes.Buffer
-	go func() { ended <- run([]string{"switchover", "--to", "region-b", "--admin", s.url}, &out, &out) }()
-	for waits := false; !waits; time.Sleep(5 * time.Millisecond) {
-		s.locked(func() { waits = s.engine.Status().Step == decision.Draining })
+// begin starts a switchover while time stands still. out may be read at any moment.
+func (s *stage) begin() (ended <-chan int, out *screen) {
+	code, out := make(chan int, 1), &screen{}
+	go func() { code <- run([]string{"switchover", "--to", "region-b", "--admin", s.url}, out, out) }()
+	return code, out
+}
+
+// screen is what a command has said so far.
+type screen struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (w *screen) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.Write(b)
+}
+
+func (w *screen) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.String()
+}
+
+// until lets time pass on the stage, and makes it stand still again when the change has come to a step.
+func (s *stage) until(step decision.Step) {
+	s.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		var at decision.Step
+		if s.locked(func() { at = s.engine.Status().Step }); at == step {
+			return
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("it stays at %q, want %q", at, step)
+		}
+		s.later(100 * time.Millisecond)
 	}
-	time.Sleep(300 * time.Millisecond) // the command watches by now
+}
+
+// await waits until the command has said something.
+func (w *screen) await(t *testing.T, said string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !strings.Contains(w.String(), said); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not say %q:\n%s", said, w)
+		}
+	}
+}
+
+func interruptMyself(t *testing.T) {
+	t.Helper()
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := <-ended; code != exitFailed || !strings.Contains(out.String(), "asked for it to be undone") || !strings.Contains(out.String(), "an operator aborted it") {
-		t.Errorf("exit code %d\n%s", code, &out)
+}
+
+func TestAnInterruptAsksForASwitchoverToBeUndone(t *testing.T) {
+	s := newScene(t, decision.ModeAuto).stage()
+	s.locked(func() { s.busy = true })
+	ended, out := s.begin()
+	s.until(decision.Draining)
+	interruptMyself(t)
+	out.await(t, "asked for it to be undone")
+	stop := s.flows()
+	defer stop()
+	if code := <-ended; code != exitFailed || !strings.Contains(out.String(), "an operator aborted it") {
+		t.Errorf("exit code %d\n%s", code, out)
 	}
 	s.runs(exitDone, "status", "STANDBY_READY", "region-a (epoch 1")
 }
@@ -80,21 +130,14 @@ func TestAnInterruptAfterThePointOfNoReturnSaysThatItGoesOn(t *testing.T) {
 	s := newScene(t, decision.ModeAuto).stage()
 	var promote func()
 	s.locked(func() { promote, s.promotes = s.promotes, nil })
+	ended, out := s.begin()
+	s.until(decision.StepPromoting)
+	interruptMyself(t)
+	out.await(t, "it cannot be undone any more: the promotion of region-b has been asked for")
+	s.locked(promote)
 	stop := s.flows()
 	defer stop()
-	ended := make(chan int, 1)
-	var out bytes.Buffer
-	go func() { ended <- run([]string{"switchover", "--to", "region-b", "--admin", s.url}, &out, &out) }()
-	for waits := false; !waits; time.Sleep(5 * time.Millisecond) {
-		s.locked(func() { waits = s.engine.Status().Step == decision.StepPromoting })
-	}
-	time.Sleep(300 * time.Millisecond)
-	if err := syscall.Kill(syscall.Getpid(), syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(400 * time.Millisecond)
-	s.locked(promote)
-	if code := <-ended; code != exitDone || !strings.Contains(out.String(), "it cannot be undone any more: the promotion of region-b has been asked for") {
-		t.Errorf("exit code %d\n%s", code, &out)
+	if code := <-ended; code != exitDone {
+		t.Errorf("exit code %d\n%s", code, out)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAPipeThatNobodyWritesToStopsNothing(t *testing.T) {
@@ -45,8 +47,10 @@ func TestAPipeThatSomebodyWritesToIsRead(t *testing.T) {
 		if _, err := w.WriteString(valid); err != nil {
 			t.Errorf("write: %v", err)
 		}
-		// Closed only after the reader had time to open: what is in a pipe that nobody has open is lost.
-		time.Sleep(200 * time.Millisecond)
+		// Closed only when the reader has it: what is in a pipe that nobody has open is lost.
+		for end := time.Now().Add(time.Minute); unread(t, w) > 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
 		if err := w.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
@@ -55,6 +59,23 @@ func TestAPipeThatSomebodyWritesToIsRead(t *testing.T) {
 	if err != nil || len(f.Nodes) != 2 {
 		t.Errorf("load: %v", err)
 	}
+}
+
+// inputQueued is FIONREAD, by the name that Linux and the BSDs share.
+const inputQueued = unix.TIOCINQ
+
+// unread is how much a pipe holds.
+func unread(t *testing.T, pipe *os.File) (n int) {
+	t.Helper()
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked error
+	if err := conn.Control(func(fd uintptr) { n, asked = unix.IoctlGetInt(int(fd), inputQueued) }); err != nil || asked != nil {
+		t.Errorf("ask how much is in the pipe: %v, %v", err, asked)
+	}
+	return n
 }
 
 func TestADeviceIsNotReadForEver(t *testing.T) {

@@ -66,11 +66,15 @@ func renderPlainly(d decision.Decision, wall func(decision.Instant) time.Time) [
 func pairConfig(mode decision.Mode) decision.Config {
 	c := engineConfig()
 	c.Mode, c.ProbeInterval, c.ProbeTimeout, c.StableFor = mode, 500*time.Millisecond, 500*time.Millisecond, 300*time.Millisecond
-	c.PromoteTimeout = 400 * time.Millisecond
 	return c
 }
 
 func startPair(t *testing.T, dir string, mode decision.Mode, prepare ...func(*pair)) *pair {
+	t.Helper()
+	return startPairWith(t, dir, pairConfig(mode), prepare...)
+}
+
+func startPairWith(t *testing.T, dir string, engine decision.Config, prepare ...func(*pair)) *pair {
 	t.Helper()
 	p := &pair{bench: &bench{t: t, dir: dir, router: &fakeRouter{heard: -1}, clock: NewClock()}}
 	store, rec, last, err := OpenStore(dir, p.clock)
@@ -84,7 +88,7 @@ func startPair(t *testing.T, dir string, mode decision.Mode, prepare ...func(*pa
 	p.store, p.events = store, events
 	set := metrics.New(prometheus.NewRegistry(), metrics.Labels{Nodes: []string{"region-a", "region-b"}})
 	p.loop, err = New(Config{
-		Engine: pairConfig(mode), Store: store, Events: events, Router: p.router, Prober: fakeProber{}, Operator: p, Clock: p.clock,
+		Engine: engine, Store: store, Events: events, Router: p.router, Prober: fakeProber{}, Operator: p, Clock: p.clock,
 		Log: slog.New(slog.NewTextHandler(io.MultiWriter(&p.log), nil)), Metrics: set.Control, Record: rec, LastKnown: last,
 		Evidence: Evidence{Version: "v0.0.0-test", Render: renderPlainly},
 	})

@@ -19,8 +19,12 @@ func TestAFailoverLeavesABundleThatReplaysByteForByte(t *testing.T) {
 	dir := t.TempDir()
 	p := startPair(t, dir, decision.ModeAuto)
 	p.ready()
-	if names := bundles(t, dir); len(names) != 0 || p.loop.recorder.on {
-		t.Fatalf("bundles %q, recording %v while the writer is open", names, p.loop.recorder.on)
+	var recording bool
+	if err := p.loop.ask(t.Context(), func() { recording = p.loop.recorder.on }); err != nil {
+		t.Fatal(err)
+	}
+	if names := bundles(t, dir); len(names) != 0 || recording {
+		t.Fatalf("bundles %q, recording %v while the writer is open", names, recording)
 	}
 	p.set(func() { p.dead = true })
 	p.await("the standby is the writer", p.look, onB)
@@ -53,7 +57,9 @@ func TestAFailoverLeavesABundleThatReplaysByteForByte(t *testing.T) {
 
 func TestTheBundleOfADecidedPromotionIsOnDiskBeforeThePromotionEnds(t *testing.T) {
 	dir := t.TempDir()
-	p := startPair(t, dir, decision.ModeAuto)
+	c := pairConfig(decision.ModeAuto)
+	c.PromoteTimeout = 5 * time.Second // the bundle is read meanwhile
+	p := startPairWith(t, dir, c)
 	p.ready()
 	p.set(func() { p.dead, p.refuses = true, errors.New("it refuses") })
 	p.await("a bundle is there", p.look, func(View) bool { return len(bundles(t, dir)) == 1 && !strings.HasSuffix(bundles(t, dir)[0], ".new") })

@@ -165,7 +165,7 @@ func (b *bench) observation(node string, role decision.Role, timeline uint32) de
 // await observes the pair again and again until the condition holds.
 func (b *bench) await(what string, observe func(), holds func(View) bool) View {
 	b.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(long)
 	for {
 		if observe != nil {
 			observe()

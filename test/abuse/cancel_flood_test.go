@@ -1,11 +1,15 @@
 package abuse
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pgtether/pgtether/internal/lab"
 	"github.com/pgtether/pgtether/test/rig"
 )
 
@@ -20,10 +24,12 @@ func TestForgedCancelRequestsReachNobody(t *testing.T) {
 	defer busy.raw.Close()
 	in(busy)
 	busy.send(query("SELECT pg_sleep(60)"))
+	f.awaitStatement(t, busy)
 
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var flood sync.WaitGroup
+	var forgeries atomic.Int64
 	for sender := range senders {
 		r := rand.New(rand.NewPCG(seed, uint64(sender)))
 		flood.Go(func() {
@@ -35,10 +41,13 @@ func TestForgedCancelRequestsReachNobody(t *testing.T) {
 				if got := f.through.perform([]step{send(forged.request())}); got != "closed" {
 					t.Errorf("a forged request got %q", got)
 				}
+				forgeries.Add(1)
 			}
 		})
 	}
-	time.Sleep(20 * time.Millisecond)
+	for end := time.Now().Add(patience); forgeries.Load() < senders && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 	began := time.Now()
 	if got := f.through.perform([]step{send(busy.key.request())}); got != "closed" {
 		t.Errorf("the honest request got %q", got)
@@ -59,6 +68,24 @@ func TestForgedCancelRequestsReachNobody(t *testing.T) {
 	x.witness.goesOn(t)
 	f.honest(t)
 	awaitFootprint(t, f.Proxy, f.before, 16<<20)
+}
+
+// awaitStatement waits until the server runs the session's statement: before that a cancel request has no effect.
+func (f *front) awaitStatement(t *testing.T, p *peer) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	running := fmt.Sprintf("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid = %d", p.key.pid)
+	for {
+		n, err := f.lab.Node(lab.RegionA).QueryText(ctx, "postgres", running)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == "1" {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // One client that knows its own key cannot keep the server busy with it either.

@@ -254,6 +254,7 @@ const (
 // twoOfOneUser reports whether the limit of one session for each user is not in force.
 func (r *reloader) twoOfOneUser(t *testing.T) bool {
 	t.Helper()
+	r.awaitOnlyVictim(t)
 	first := r.through.dial(t)
 	defer first.raw.Close()
 	in(first)
@@ -272,6 +273,26 @@ func (r *reloader) twoOfOneUser(t *testing.T) bool {
 	}
 	t.Fatalf("two sessions of one user got %q and %q", first.transcript(), second)
 	return false
+}
+
+// awaitOnlyVictim waits until the victim is the only session that counts against limits: a client may see its end before it is counted out.
+func (r *reloader) awaitOnlyVictim(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		now, ended := scrape(t, r.Proxy), 0.0
+		for name, n := range now {
+			if strings.HasPrefix(name, "pgtether_sessions_total{") {
+				ended += n
+			}
+		}
+		left := now[`pgtether_logins_total{result="pinned"}`] - ended
+		if left == 1 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v sessions are open, want the victim", left)
+		}
+	}
 }
 
 // A reload with a mistake changes nothing, not even what is right in the same file, and says so in the log, in a metric and to whoever asked.

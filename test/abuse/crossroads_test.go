@@ -36,7 +36,8 @@ type crossroads struct {
 // act is what a hostile server does with a connection.
 type act struct {
 	play func(*impostor)
-	// times is how many connections get it; those that follow are served by the real server. 0 means every one.
+	// times is how many connections get it; those that follow are served by the real server. 0 means every one. The crossroads' mu guards played: a
+	// login that has had its answer may still be on its way to the next server.
 	times, played int
 }
 
@@ -120,6 +121,13 @@ func (x *crossroads) casting(startup []byte) func(*impostor) {
 	}
 	a.played++
 	return a.play
+}
+
+// played is how many connections an act has had.
+func (x *crossroads) played(a *act) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return a.played
 }
 
 func (x *crossroads) serve(conn *net.TCPConn) {

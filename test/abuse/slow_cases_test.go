@@ -75,7 +75,7 @@ func TestClientsThatTakeTheirTime(t *testing.T) {
 // vanishing are clients that reset their connection.
 func vanishing() []input {
 	gone := func(name, want string, count counts, steps ...step) input {
-		return input{name: name, does: append(steps, pause, reset), want: want, counts: count}
+		return input{name: name, does: append(steps, arrive, reset), want: want, counts: count}
 	}
 	return []input{
 		gone("at once", "gone", nothing),

@@ -6,8 +6,11 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +31,41 @@ func sendSlowly(b string, every time.Duration) step {
 	}
 }
 
-// pause lets what was sent arrive before what follows.
+// pause lets a moment pass.
 func pause(p *peer) { time.Sleep(50 * time.Millisecond) }
+
+// arrive waits until the other side has read what was sent: a reset destroys what it has not.
+func arrive(p *peer) {
+	for end := time.Now().Add(patience); isUnread(p.raw) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// isUnread reports whether the kernel still holds bytes that the other side, which is on this machine, has not read.
+func isUnread(conn *net.TCPConn) bool {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return true
+	}
+	mine, theirs := inTable(conn.LocalAddr()), inTable(conn.RemoteAddr())
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line) // number, local, remote, state, what is queued to be sent and to be read
+		if len(f) < 5 {
+			continue
+		}
+		sent, received, _ := strings.Cut(f[4], ":")
+		if f[1] == mine && f[2] == theirs && strings.Trim(sent, "0") != "" || f[1] == theirs && f[2] == mine && strings.Trim(received, "0") != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// inTable is an address as /proc/net/tcp has it.
+func inTable(a net.Addr) string {
+	addr := a.(*net.TCPAddr)
+	return fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(addr.IP.To4()), addr.Port)
+}
 
 // halfClose ends the client's side; it still listens.
 func halfClose(p *peer) { _ = p.raw.CloseWrite() }

@@ -112,7 +112,7 @@ func TestFaultsThatMustNotLeadToAPromotion(t *testing.T) {
 				w.nodes = []rig.Node{{Name: lab.RegionA, Addr: relay.Addr()}, {Name: lab.RegionB, Addr: w.b.Addr()}}
 			}
 			w.startOpen()
-			time.Sleep(3 * time.Second) // the write rate is known: nothing but the fault may be what keeps it from promoting
+			w.runs(3 * time.Second) // nothing but the fault may be what keeps it from promoting
 			undo := c.fault(w, relay)
 			w.stays("nothing changes", watchedFor, func(s rig.Status) bool { return onEpochOne(s) && (!c.open || s.Writes == "open") })
 			if c.criterion != "" {
@@ -192,7 +192,7 @@ func TestBothNodesDieAndTheWriterComesBackAsItWas(t *testing.T) {
 	w := newAuto(t, lab.Options{})
 	w.startOpen()
 	w.exec(w.mustLogin(), "CREATE TABLE t (k int)")
-	time.Sleep(3 * time.Second)
+	w.runs(3 * time.Second)
 	w.must(w.b.Kill9())
 	w.must(w.a.Kill9())
 	w.await("nobody is there", func(s rig.Status) bool { return s.State == "PRIMARY_FAILED" })

@@ -34,7 +34,7 @@ func TestAPgtetherKilledWhileItPromotesCompletesItAfterItsRestart(t *testing.T) 
 		w.atPromotion(func(*lab.Relay) { w.proxy.Kill(); close(killed) })
 		w.startOpen()
 		load := w.load()
-		time.Sleep(4 * time.Second)
+		w.runs(4 * time.Second)
 		w.must(w.a.Kill9())
 		<-killed
 		w.start()
@@ -53,7 +53,7 @@ func TestAPgtetherKilledAtTheFenceStaysSafeAndPromotesOnce(t *testing.T) {
 		w.extra += "[hooks]\nfence = \"[ -e " + mark + " ] || { touch " + mark + "; kill -9 $PPID; sleep 1; }\"\n"
 		w.startOpen()
 		load := w.load()
-		time.Sleep(4 * time.Second)
+		w.runs(4 * time.Second)
 		w.must(w.a.Kill9())
 		for {
 			if _, err := os.Stat(mark); err == nil {
@@ -83,7 +83,7 @@ func TestAnAnswerOfPgPromoteThatIsLostIsNoSecondPromotion(t *testing.T) {
 		})
 		w.startOpen()
 		load := w.load()
-		time.Sleep(4 * time.Second)
+		w.runs(4 * time.Second)
 		w.must(w.a.Kill9())
 		w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" })
 		w.promotedOnce(lab.RegionB)
@@ -99,7 +99,7 @@ func TestAPromotionThatTakesEffectLateIsWaitedForAndTheOldWriterIsNotOpened(t *t
 		w.atPromotion(func(*lab.Relay) { frozen <- w.b.FreezePostmaster() })
 		w.startOpen()
 		load := w.load()
-		time.Sleep(4 * time.Second)
+		w.runs(4 * time.Second)
 		w.must(w.a.Kill9())
 		w.must(<-frozen)
 		w.await("the promotion is asked for", func(s rig.Status) bool { return s.Step == "promoting" })
@@ -119,7 +119,7 @@ func TestATargetThatDiesHaltsUntilItVerifies(t *testing.T) {
 	w.atPromotion(func(*lab.Relay) { _ = w.b.Kill9() })
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second)
+	w.runs(4 * time.Second)
 	w.must(w.a.Kill9())
 	s := w.await("it halts", func(s rig.Status) bool { return s.Step == "halted" })
 	if s.State != "PROMOTING" || s.Writes != "refused" || s.Writer != nil {
@@ -145,7 +145,7 @@ func TestWithoutADurableStateNothingIsPromoted(t *testing.T) {
 	w := newAuto(t, lab.Options{})
 	w.startOpen()
 	w.exec(w.mustLogin(), "CREATE TABLE t (k int)")
-	time.Sleep(3 * time.Second)
+	w.runs(3 * time.Second)
 	// A directory where the temporary file is written: the state cannot be replaced, not even by root.
 	w.must(os.Mkdir(filepath.Join(w.dir, "state", "state.json.new"), 0o700))
 	w.must(w.a.Kill9())

@@ -152,7 +152,7 @@ func TestAKilledPrimaryIsReplacedAndTheStatedLossIsTrue(t *testing.T) {
 	w := newAuto(t, lab.Options{})
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second) // two samples of the write rate, and a position that the standby has
+	w.runs(4 * time.Second)
 	killed := time.Now()
 	w.must(w.a.Kill9())
 	first := load.awaitAck(w, killed.Add(500*time.Millisecond))
@@ -185,7 +185,7 @@ func TestWithASynchronousStandbyNothingIsLostAndItsNamesAreEmptiedAndPutBack(t *
 	w := newAuto(t, lab.Options{Synchronous: true})
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second)
+	w.runs(4 * time.Second)
 	if d := w.decision(); d.Verdict != "BLOCKED" {
 		t.Errorf("on a quiet day: %+v", d)
 	}
@@ -225,7 +225,7 @@ func TestAnOldPrimaryThatComesBackWritableIsQuarantinedAndItsDivergenceShown(t *
 	w := newAuto(t, lab.Options{})
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second)
+	w.runs(4 * time.Second)
 	w.must(w.a.FreezeAll())
 	w.await("the new writer is open", func(s rig.Status) bool { return s.State == "NEW_PRIMARY" })
 	w.promotedOnce(lab.RegionB)
@@ -247,7 +247,7 @@ func TestAPrimaryThatVanishesFromTheNetworkIsReplaced(t *testing.T) {
 	w.nodes = []rig.Node{{Name: lab.RegionA, Addr: relay.Addr()}, {Name: lab.RegionB, Addr: w.b.Addr()}}
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second)
+	w.runs(4 * time.Second)
 	w.must(relay.Partition())
 	w.must(w.a.ReplicationRelay().Partition())
 	cut := time.Now()

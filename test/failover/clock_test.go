@@ -16,7 +16,7 @@ func TestASteppedClockOfAServerPromotesNobodyAndHindersNoFailover(t *testing.T) 
 		w := newAuto(t, opts)
 		w.startOpen()
 		load := w.load()
-		time.Sleep(3 * time.Second) // the write rate is known
+		w.runs(3 * time.Second)
 		for _, n := range []*lab.Node{w.a, w.b} {
 			for _, step := range []time.Duration{time.Hour, -time.Hour} {
 				w.must(n.StepClock(step))

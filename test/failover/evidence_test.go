@@ -49,7 +49,7 @@ func TestAFailoverOfARealPairIsReproducedFromItsEvidence(t *testing.T) {
 	w := newAuto(t, lab.Options{})
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second) // two samples of the write rate, and a position that the standby has
+	w.runs(4 * time.Second)
 	killed := time.Now()
 	w.must(w.a.Kill9())
 	load.awaitAck(w, killed.Add(500*time.Millisecond))

@@ -16,8 +16,8 @@ import (
 	"github.com/pgtether/pgtether/test/rig"
 )
 
-// patience ends hangs; it measures nothing.
-const patience = 90 * time.Second
+// patience ends hangs; it measures nothing. A test has it as a whole, the start of its servers included, on a machine that may be busy.
+const patience = 4 * time.Minute
 
 var binary string
 
@@ -113,6 +113,16 @@ func (w *world) await(what string, holds func(rig.Status) bool) rig.Status {
 func (w *world) awaitOpen(node string) rig.Status {
 	w.Helper()
 	return w.await("writes are open on "+node, func(s rig.Status) bool { return s.Writes == "open" && s.Writer != nil && *s.Writer == node })
+}
+
+// runs lets the pair run for a while, until the proxy can say what a crash would cost: it promotes nothing before it has seen two samples of the
+// write rate and a position that the standby has.
+func (w *world) runs(d time.Duration) {
+	w.Helper()
+	time.Sleep(d)
+	for w.decision().IfPrimaryDies.Lossless == "unknown" {
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // stays fails unless the condition holds for as long as d, looked at again and again.

@@ -48,7 +48,7 @@ func TestAnOperatorApprovesTheFailoverOfAKilledPrimary(t *testing.T) {
 	w.mode = "manual"
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second) // a few probe rounds, for the write rate
+	w.runs(4 * time.Second)
 	w.says(0, "decision --what-if primary_dead", "region-a -> region-b (primary_dead)", "blocked by  approved")
 	w.says(1, "approve --to region-b", "answers 409: there is nothing to approve")
 	w.must(w.a.Kill9())
@@ -76,7 +76,7 @@ func TestAnOperatorResolvesAPromotionWhoseTargetIsLost(t *testing.T) {
 	w.atPromotion(func(*lab.Relay) { _ = w.b.Kill9() })
 	w.startOpen()
 	load := w.load()
-	time.Sleep(4 * time.Second)
+	w.runs(4 * time.Second)
 	w.must(w.a.Kill9())
 	w.await("it halts", func(s rig.Status) bool { return s.Step == "halted" })
 	if got := w.readyz(); got != http.StatusServiceUnavailable {
@@ -106,7 +106,7 @@ func TestNothingIsPromotedWhileAnOperatorHolds(t *testing.T) {
 	w := newAuto(t, lab.Options{})
 	w.startOpen()
 	w.exec(w.mustLogin(), "CREATE TABLE t (k int)")
-	time.Sleep(3 * time.Second)
+	w.runs(3 * time.Second)
 	w.says(0, "hold", "done: automatic failover is paused until it is resumed")
 	w.exec(w.mustLogin(), "INSERT INTO t VALUES (1)") // clients are not held by it
 	w.must(w.proxy.Stop())
@@ -122,7 +122,7 @@ func TestNothingIsPromotedWhileAnOperatorHolds(t *testing.T) {
 	w.says(0, "resume", "done: automatic failover is on again")
 	w.await("the pair is ready", func(s rig.Status) bool { return s.State == "STANDBY_READY" })
 	w.exec(w.mustLogin(), "INSERT INTO t VALUES (2)")
-	time.Sleep(3 * time.Second)
+	w.runs(3 * time.Second)
 	w.must(w.a.Kill9())
 	w.awaitOpen(lab.RegionB)
 	w.promotedOnce(lab.RegionB)
@@ -134,7 +134,7 @@ func TestAnOverrideIsNeededForWhatBlocksAndIsRecorded(t *testing.T) {
 	w.extra += "require_lossless = true\n"
 	w.startOpen()
 	w.exec(w.mustLogin(), "CREATE TABLE t (k int)")
-	time.Sleep(3 * time.Second)
+	w.runs(3 * time.Second)
 	w.must(w.a.Kill9())
 	w.await("a criterion blocks", func(s rig.Status) bool { return s.Step == "blocked" })
 	w.explained("loss_allowed")

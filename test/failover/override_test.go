@@ -19,7 +19,7 @@ func TestAStandbyThatLagsTooFarIsPromotedOnlyWhenAnOperatorNamesTheLag(t *testin
 	w.extra += "max_lag = \"64KiB\"\n"
 	w.startOpen()
 	w.must(w.a.Exec(w.ctx, "keycloak", "CREATE TABLE t (k int)"))
-	time.Sleep(2 * time.Second)
+	w.runs(2 * time.Second)
 	w.a.ReplicationRelay().Blackhole()
 	w.must(w.a.Exec(w.ctx, "keycloak", "CREATE TABLE much AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)"))
 	time.Sleep(2 * time.Second) // the lag is seen, and the write rate known
@@ -58,7 +58,7 @@ func TestAReloadInTheMiddleOfAFailoverChangesNeitherItsTargetNorItsNumber(t *tes
 			w.atPromotion(func(*lab.Relay) { frozen <- w.b.FreezePostmaster() })
 			w.startOpen()
 			w.exec(w.mustLogin(), "CREATE TABLE t (k int)")
-			time.Sleep(3 * time.Second) // the write rate is known
+			w.runs(3 * time.Second)
 			w.must(w.a.Kill9())
 			w.await("the failure is being confirmed", func(s rig.Status) bool { return s.State == "PRIMARY_FAILED" && s.Step == "confirming" })
 			w.reload(edit)

@@ -25,7 +25,7 @@ func TestAnOlderStateBesideTheOldWriterOpensItNever(t *testing.T) {
 			w := newAuto(t, lab.Options{})
 			w.startOpen()
 			w.exec(w.mustLogin(), "CREATE TABLE t (k int)")
-			time.Sleep(3 * time.Second) // the write rate is known
+			w.runs(3 * time.Second)
 			file := filepath.Join(w.dir, "state", "state.json")
 			before, err := os.ReadFile(file)
 			w.must(err)

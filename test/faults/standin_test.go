@@ -83,7 +83,7 @@ func (w *world) router(ctx context.Context, t *testing.T) string {
 
 func newStandInWorld(t *testing.T, opts lab.Options) (context.Context, *world) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	w, err := newWorld(ctx, binary, opts)
 	if err != nil {

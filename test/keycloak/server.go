@@ -5,16 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/pgtether/pgtether/internal/lab"
 	"github.com/pgtether/pgtether/test/rig"
 )
 
@@ -146,20 +147,17 @@ func (s *server) logTail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// freePorts finds n ports of loopback that are free now.
+// freePorts finds n ports of loopback that are free now, and that no outgoing connection takes before Keycloak listens there, many seconds later.
 func freePorts(n int) ([]string, error) {
 	var ports []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(ports) < n {
+		port, err := lab.FreePort()
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			return nil, err
 		}
-		defer l.Close()
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			return nil, fmt.Errorf("read a free port: %w", err)
+		if p := strconv.Itoa(port); !slices.Contains(ports, p) {
+			ports = append(ports, p)
 		}
-		ports = append(ports, port)
 	}
 	return ports, nil
 }

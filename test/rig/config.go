@@ -100,16 +100,34 @@ func writeConfig(o *Options, l *lab.Lab) (path string, err error) {
 	return path, nil
 }
 
-// withPort replaces port 0 by one that is free now, and fails early when the wanted one is taken.
+// withPort replaces port 0 by one that is free now, and fails early when the wanted one is taken. Port 0 becomes one of the lab's, which no
+// outgoing connection takes before the proxy listens there, nor while it is restarted.
 func withPort(address string) (string, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return "", fmt.Errorf("reserve %s: %w", address, err)
-	}
-	defer l.Close()
-	host, _, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return "", fmt.Errorf("read address %q: %w", address, err)
 	}
-	return net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
+	if port != "0" {
+		return address, reserve(address)
+	}
+	for range 20 { // free on 127.0.0.1 may be taken on host
+		var n int
+		if n, err = lab.FreePort(); err != nil {
+			break
+		}
+		address = net.JoinHostPort(host, strconv.Itoa(n))
+		if err = reserve(address); err == nil {
+			return address, nil
+		}
+	}
+	return "", err
+}
+
+// reserve reports whether the address can be listened on now.
+func reserve(address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("reserve %s: %w", address, err)
+	}
+	return l.Close()
 }

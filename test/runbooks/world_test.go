@@ -19,7 +19,7 @@ import (
 const page = "../../docs/OPERATIONS.md"
 
 // patience ends the wait for one state, lifetime a story; they measure nothing.
-const patience, lifetime = 30 * time.Second, 4 * time.Minute
+const patience, lifetime = 90 * time.Second, 8 * time.Minute
 
 var binary string
 

@@ -126,13 +126,13 @@ func endedByServerScripts() []script {
 		}},
 		{name: "transaction_timeout", from: 17, play: func(r *run) {
 			p := r.open("a")
-			p.ask("SET transaction_timeout = '50ms'")
+			p.ask("SET transaction_timeout = '500ms'")
 			p.ask("BEGIN")
 			p.end()
 		}},
 		{name: "statement_timeout and lock_timeout", play: func(r *run) {
 			a, b := r.open("a"), r.open("b")
-			a.ask("SET statement_timeout = '30ms'")
+			a.ask("SET statement_timeout = '500ms'")
 			a.ask("SELECT pg_sleep(60)")
 			a.ask("RESET statement_timeout; BEGIN; SELECT pg_advisory_lock(77)")
 			b.ask("SET lock_timeout = '30ms'; SELECT pg_advisory_lock(77)")

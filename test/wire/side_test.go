@@ -152,16 +152,18 @@ func cancelScripts() []script {
 		}},
 		{name: "a cancel with a wrong secret, of another session, of nobody does nothing", play: func(r *run) {
 			a, b := r.open("a"), r.open("b")
-			a.send("SELECT pg_sleep(0.4)")
-			r.sleeping(a)
+			b.ask("SELECT pg_advisory_lock(78)")
+			a.send("SELECT pg_advisory_lock(78)")
+			r.site.await(r.T, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'advisory')", int32(a.pid))
 			wrong := append([]byte(nil), a.secret...)
 			wrong[len(wrong)-1] ^= 1
 			r.cancel(a.pid, wrong)
 			r.cancel(a.pid, b.secret)
 			r.cancel(b.pid, a.secret)
 			r.cancel(1, a.secret)
+			b.ask("SELECT pg_advisory_unlock(78)")
 			a.ready(1)
-			b.ask("SELECT 1")
+			a.ask("SELECT pg_advisory_unlock(78)")
 		}},
 		{name: "a cancel of an idle session does nothing to the next statement", play: func(r *run) {
 			p := r.open("a")
