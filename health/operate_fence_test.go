@@ -173,7 +173,7 @@ func testFenceOfAStuckSession(ctx context.Context, t *testing.T, a *lab.Node, ta
 	pid, err := strconv.Atoi(one(ctx, t, a, "SELECT pid FROM pg_stat_activity WHERE application_name = 'stuck'"))
 	must(t, err)
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
-	brief, cancel := context.WithTimeout(ctx, 3*time.Second)
+	brief, cancel := context.WithTimeout(ctx, 6*time.Second)
 	defer cancel()
 	report, err := Operator{}.FenceSQL(brief, ta)
 	must(t, syscall.Kill(pid, syscall.SIGCONT))

@@ -58,6 +58,10 @@ func (st *stage) login(ctx context.Context, p *peer, encrypted bool) (*session, 
 	if err != nil {
 		return nil, fmt.Errorf("log in: %w", err)
 	}
+	// After a write that took long pgx reads in the background, and would take the first bytes of the next answer with it.
+	if err := c.SyncConn(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("log in: %w", err), c.Close(ctx))
+	}
 	taken, err := c.Hijack()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("take connection over: %w", err), c.Close(ctx))

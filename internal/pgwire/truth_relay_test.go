@@ -40,6 +40,10 @@ func startRelay(t *testing.T, dsn string, seed uint64) (*relay, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// After a write that took long pgx reads in the background, and would take what the relay is to see.
+	if err := conn.SyncConn(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	session, err := conn.Hijack()
 	if err != nil {
 		t.Fatal(err)

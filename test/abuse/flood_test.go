@@ -217,6 +217,8 @@ func TestAnHonestLoginBehindHalfHandshakes(t *testing.T) {
 func TestAnHonestLoginBehindSilentLogins(t *testing.T) {
 	const n = 2000
 	f := startFront(t, inClear, rig.Options{Extra: unhurried})
+	// Both are told as 53300: who is turned away for another, and who has waited in the line for as long as that is allowed.
+	f.alike = map[string]string{"refusals hold_queue_full": "refusals too_many_clients"}
 	before := scrape(t, f.Proxy)
 	began := time.Now()
 	var during sync.WaitGroup

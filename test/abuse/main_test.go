@@ -132,11 +132,11 @@ type front struct {
 	*rig.Proxy
 	lab             *lab.Lab
 	direct, through *side
-	// opaque says that TLS passes through.
-	opaque bool
 	// hello is how an honest client begins.
 	hello  []step
 	before footprint
+	// alike are counters that are added to another one, because a client cannot tell the two apart.
+	alike map[string]string
 	// calm is how long a driver's login takes while nothing else is going on here, at best.
 	calm time.Duration
 }
@@ -159,8 +159,11 @@ func startFront(t *testing.T, l *lab.Lab, o rig.Options) *front {
 	if _, err := p.Await(ctx, "the writer is open", func(s rig.Status) bool { return s.Writes == "open" }); err != nil {
 		t.Fatal(err)
 	}
-	f := &front{Proxy: p, lab: l, opaque: strings.Contains(o.ListenKeys, "passthrough"),
+	f := &front{Proxy: p, lab: l,
 		direct: &side{name: "PostgreSQL", addr: l.Node(lab.RegionA).Addr()}, through: &side{name: "pgtether", addr: p.Listen}}
+	if strings.Contains(o.ListenKeys, "passthrough") {
+		f.alike = sessionsOver
+	}
 	if l.TLS() != nil {
 		f.direct.tls = &tls.Config{RootCAs: l.TLS().Pool(), ServerName: "127.0.0.1"}
 		f.through.tls, f.hello = f.direct.tls, []step{send(sslRequest), answer, encrypt(nil)}

@@ -105,21 +105,20 @@ func (f *front) awaitCounts(t testing.TB, before series, want counts) series {
 	}
 }
 
-// fold leaves out who has ended a session where the proxy cannot know it: both sides close what is under TLS that it does not see.
+// fold adds up what is alike. Where TLS passes through, that is who has ended a session: both sides close what the proxy does not see.
 func (f *front) fold(c counts) counts {
-	if !f.opaque {
-		return c
-	}
 	folded := counts{}
 	for name, n := range c {
-		switch name {
-		case "sessions client", "sessions server", "sessions client_lost":
-			name = "sessions over"
+		if as, ok := f.alike[name]; ok {
+			name = as
 		}
 		folded[name] += n
 	}
 	return folded
 }
+
+// sessionsOver are the ends of sessions that are alike where TLS passes through.
+var sessionsOver = map[string]string{"sessions client": "sessions over", "sessions server": "sessions over", "sessions client_lost": "sessions over"}
 
 // exceeds reports whether something was counted that waiting cannot make right.
 func exceeds(got, want counts) bool {

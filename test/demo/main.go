@@ -86,7 +86,7 @@ func jdbcURL(pair *lab.Lab, proxy *rig.Proxy) string {
 
 // awaitOpen waits until logins are served.
 func awaitOpen(ctx context.Context, proxy *rig.Proxy) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("not seen within 30 s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 90*time.Second, errors.New("not seen within 90 s"))
 	defer cancel()
 	_, err := proxy.Await(ctx, "the writer is open", func(s rig.Status) bool { return s.Writes == "open" })
 	return err

@@ -151,7 +151,7 @@ func (st *story) oldPrimaryReturns(ctx context.Context) error {
 
 // await polls the proxy's status; the bound ends a hang and measures nothing.
 func (st *story) await(ctx context.Context, what string, holds func(rig.Status) bool) (rig.Status, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("not seen within 30 s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 90*time.Second, errors.New("not seen within 90 s"))
 	defer cancel()
 	return st.proxy.Await(ctx, what, holds)
 }

@@ -54,6 +54,7 @@ type world struct {
 	// config is the text of the configuration file before a test edited it.
 	config string
 	admin  string // more lines of [admin]
+	probe  string // more lines of [probe]
 	// listen is where the proxy was first found.
 	listen string
 }
@@ -81,7 +82,7 @@ func newPair(t *testing.T, opts lab.Options) *world {
 // start starts a proxy; a second call after stop or Kill starts it again on the same state.
 func (w *world) start() {
 	w.Helper()
-	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Listen: w.listen, Nodes: w.nodes, Mode: w.mode, AdminKeys: w.admin, Extra: w.extra})
+	p, err := rig.Start(w.ctx, w.lab, rig.Options{Binary: binary, Dir: w.dir, Listen: w.listen, Nodes: w.nodes, Mode: w.mode, AdminKeys: w.admin, ProbeKeys: w.probe, Extra: w.extra})
 	w.must(err)
 	w.proxy, w.listen = p, p.Listen // clients find it at the same address after a restart
 	w.Cleanup(func() {

@@ -87,7 +87,7 @@ func TestAPgtetherKilledInASwitchoverLosesNothing(t *testing.T) {
 }
 
 func (p crashPoint) run(t *testing.T) {
-	w := newAuto(t, lab.Options{})
+	w := newPlanned(t, lab.Options{})
 	a, b := w.relayed()
 	var kill sync.Once
 	killed := make(chan struct{}) // closed when it is dead

@@ -27,7 +27,7 @@ func stopping(n *lab.Node) string {
 
 func TestAfterAFenceThatStopsTheOldServerItComesBackWithoutARewind(t *testing.T) {
 	bothWays(t, "a fence that stops", lab.Options{}, func(t *testing.T, opts lab.Options) {
-		w := newAuto(t, opts)
+		w := newPlanned(t, opts)
 		w.extra += "[hooks]\nfence = " + strconv.Quote(stopping(w.a)) + "\n"
 		w.startOpen()
 		load := w.crowd()
@@ -54,7 +54,7 @@ func TestAfterAFenceThatStopsTheOldServerItComesBackWithoutARewind(t *testing.T)
 
 func TestASwitchoverThatIsRefusedSaysWhyAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
+	w := newPlanned(t, lab.Options{})
 	w.startOpen()
 	load := w.crowd()
 	w.says(1, "switchover --to nowhere", "no node", "nowhere")
@@ -89,7 +89,7 @@ func TestASwitchoverThatIsRefusedSaysWhyAndChangesNothing(t *testing.T) {
 
 func TestASwitchoverNeedsTheToken(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
+	w := newPlanned(t, lab.Options{})
 	token := filepath.Join(t.TempDir(), "token")
 	w.must(os.WriteFile(token, []byte("open sesame\n"), 0o600))
 	w.admin = "token_file = " + strconv.Quote(token)

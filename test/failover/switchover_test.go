@@ -109,7 +109,7 @@ func (w *world) rejoined(n *lab.Node) {
 func TestASwitchoverThereAndBackLosesNothing(t *testing.T) {
 	// A checkpoint after the divergence would remove the log that pg_rewind reads.
 	bothWays(t, "there and back", lab.Options{Settings: map[string]string{"wal_keep_size": "256MB"}}, func(t *testing.T, opts lab.Options) {
-		w := newAuto(t, opts)
+		w := newPlanned(t, opts)
 		w.startOpen()
 		load := w.crowd()
 		writer, other := w.a, w.b
@@ -166,7 +166,7 @@ func (w *world) drained() { w.extra += fmt.Sprintf("[drain]\ntimeout = %q\n", dr
 
 func TestATransactionThatOutlastsTheDrainUndoesTheSwitchoverAndNobodyNotices(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
+	w := newPlanned(t, lab.Options{})
 	w.drained()
 	w.startOpen()
 	load := w.crowd()
@@ -179,8 +179,9 @@ func TestATransactionThatOutlastsTheDrainUndoesTheSwitchoverAndNobodyNotices(t *
 	w.unnoticed(load)
 	stall := load.Longest(ordered, tellers.Everyone).Length()
 	w.Logf("longest stall %s", stall.Round(time.Millisecond))
-	if stall > drainTimeout+500*time.Millisecond {
-		t.Errorf("a client waited %s, more than drain.timeout (%s) and half a second", stall, drainTimeout)
+	const busy = 3 * time.Second // what the machine may add; nothing else would end the wait before hold.session, 15 s
+	if stall > drainTimeout+busy {
+		t.Errorf("a client waited %s, more than drain.timeout (%s) and %s", stall, drainTimeout, busy)
 	}
 	if s := w.awaitOpen(lab.RegionA); *s.Epoch != 1 || s.LastChange != nil {
 		t.Errorf("the old writer serves on under %+v", s)
@@ -195,7 +196,7 @@ func TestATransactionThatOutlastsTheDrainUndoesTheSwitchoverAndNobodyNotices(t *
 
 func TestByForceOpenTransactionsEndAndACommitUnderWayIsInDoubt(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
+	w := newPlanned(t, lab.Options{})
 	w.drained()
 	w.startOpen()
 	load := w.crowd()
@@ -228,7 +229,7 @@ func TestByForceOpenTransactionsEndAndACommitUnderWayIsInDoubt(t *testing.T) {
 
 func TestASwitchoverThatIsAbortedWhileItDrainsIsNoticedByNobody(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
+	w := newPlanned(t, lab.Options{})
 	w.startOpen()
 	load := w.crowd()
 	open := w.holds()
@@ -286,7 +287,7 @@ func (w *world) back(load *tellers.Crowd) {
 
 func TestASwitchoverThatIsAbortedAfterTheCutReturnsUnderAFreshEpoch(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{})
+	w := newPlanned(t, lab.Options{})
 	w.extra += "[hooks]\nfence = \"sleep 2\"\n"
 	w.startOpen()
 	load := w.crowd()
@@ -299,7 +300,7 @@ func TestASwitchoverThatIsAbortedAfterTheCutReturnsUnderAFreshEpoch(t *testing.T
 
 func TestAStandbyWhoseReplayIsHeldUpAfterTheFenceUndoesTheSwitchover(t *testing.T) {
 	t.Parallel()
-	w := newAuto(t, lab.Options{Settings: map[string]string{"max_standby_streaming_delay": "-1"}})
+	w := newPlanned(t, lab.Options{Settings: map[string]string{"max_standby_streaming_delay": "-1"}})
 	w.startOpen()
 	load := w.crowd()
 	open := w.holds()

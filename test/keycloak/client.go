@@ -172,7 +172,7 @@ func send(ctx context.Context, address, contentType, token string, body []byte) 
 
 // get returns the status of a page.
 func get(ctx context.Context, address string) (status int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

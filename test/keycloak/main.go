@@ -150,7 +150,7 @@ func userName(i int) string { return fmt.Sprintf("user-%d", i) }
 
 // showSessions prints what Keycloak's pool looks like from the proxy.
 func showSessions(ctx context.Context, proxy *rig.Proxy) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("not seen within 30 s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 90*time.Second, errors.New("not seen within 90 s"))
 	defer cancel()
 	status, err := proxy.Await(ctx, "Keycloak's pool is at rest", func(s rig.Status) bool {
 		return s.Writes == "open" && s.Sessions.Open > 0 && s.Sessions.Open == s.Sessions.Idle

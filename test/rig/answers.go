@@ -102,7 +102,7 @@ func (p *Proxy) Abort(ctx context.Context) error { return p.command(ctx, "/admin
 
 // command posts and wants it accepted.
 func (p *Proxy) command(ctx context.Context, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+p.Admin+strings.TrimSuffix(path, "&"), nil)
 	if err != nil {

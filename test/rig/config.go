@@ -25,8 +25,8 @@ type Options struct {
 	Nodes []Node
 	// ListenKeys are the lines of [listen] besides the address; default: tls = "disable".
 	ListenKeys string
-	// AdminKeys are the lines of [admin] besides the address.
-	AdminKeys string
+	// AdminKeys are the lines of [admin] besides the address, ProbeKeys those of [probe] besides the role.
+	AdminKeys, ProbeKeys string
 	// Mode is failover.mode; default observe.
 	Mode string
 	// Extra is appended to the configuration file, where [failover] is the open section.
@@ -60,6 +60,7 @@ address = {{.Addr | printf "%q"}}
 [probe]
 user = {{.User | printf "%q"}}
 password_file = {{.PasswordFile | printf "%q"}}
+{{.ProbeKeys}}
 
 [failover]
 mode = {{.Mode | printf "%q"}}
@@ -87,7 +88,7 @@ func writeConfig(o *Options, l *lab.Lab) (path string, err error) {
 	var text bytes.Buffer
 	err = configText.Execute(&text, map[string]any{
 		"Listen": o.Listen, "ListenKeys": cmp.Or(o.ListenKeys, `tls = "disable"`), "Admin": o.Admin, "AdminKeys": o.AdminKeys, "State": filepath.Join(o.Dir, "state"), "Nodes": o.Nodes,
-		"User": l.ProbeUser, "PasswordFile": password, "Extra": o.Extra,
+		"User": l.ProbeUser, "PasswordFile": password, "ProbeKeys": o.ProbeKeys, "Extra": o.Extra,
 		"Mode": cmp.Or(o.Mode, "observe"),
 	})
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/pgtether/pgtether/internal/lab"
 )
 
-// startPatience bounds the wait for a proxy to be ready, stopPatience the wait for it to end by itself. Both end hangs; they measure
-// nothing.
-const startPatience, stopPatience = 30 * time.Second, 30 * time.Second
+// startPatience bounds the wait for a proxy to be ready, stopPatience the wait for it to end by itself, askPatience one question or command. They
+// end hangs, on a machine that may be busy; they measure nothing.
+const startPatience, stopPatience, askPatience = 90 * time.Second, 90 * time.Second, 20 * time.Second
 
 // Proxy is a running `pgtether serve`.
 type Proxy struct {
@@ -188,7 +188,7 @@ func (p *Proxy) get(ctx context.Context, path string, v any) error {
 
 // page is the body of a page that is there.
 func (p *Proxy) page(ctx context.Context, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Admin+path, nil)
 	if err != nil {
