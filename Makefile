@@ -56,7 +56,7 @@ race: ## the same under the race detector, but for suites that only drive a buil
 	@scripts/setup.sh test race
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) $$(go list ./... | grep -vE '/test/(failover|follow|faults|runbooks)$$')
 
-.PHONY: faults faults-gray faults-rto faults-switchover switchovers
+.PHONY: faults faults-gray faults-rto faults-switchover switchovers switchovers-moving
 faults: build ## random faults on real pairs, every promise checked (SEED=, N=3, SYNC=1)
 	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -seed $(or $(SEED),0) -n $(or $(N),3) $(if $(SYNC),-sync)
 
@@ -69,8 +69,14 @@ faults-rto: build ## kill -9 under load, N times: how long until the first ackno
 faults-switchover: build ## switchovers ordered under load, most of them disturbed, every promise checked (SEED=, N=30, SYNC=1)
 	@scripts/setup.sh lab && $(GOBUILD) -o .cache/bin/faults ./test/faults && exec .cache/bin/faults -switchovers -seed $(or $(SEED),0) -n $(or $(N),30) $(if $(SYNC),-sync)
 
-switchovers: build ## switchovers there and back under 32 TPC-B clients and a JDBC pool of 20 (N=20, SYNC=1; needs Java, Maven)
-	@scripts/setup.sh lab keycloak && $(GOBUILD) -o .cache/bin/switchover ./test/switchover && exec .cache/bin/switchover -n $(or $(N),20) $(if $(SYNC),-sync)
+# What the switchover targets pass on: POOL connections of a JDBC pool, PGBENCH clients of pgbench, CONTINUITY=off for sessions that end.
+SWITCHOVER_FLAGS = $(if $(SYNC),-sync) $(if $(CONTINUITY),-continuity $(CONTINUITY)) $(if $(POOL),-pool $(POOL)) $(if $(PGBENCH),-pgbench $(PGBENCH))
+
+switchovers: build ## switchovers there and back under 32 TPC-B clients and a JDBC pool (N=20, SYNC=1, POOL=20, PGBENCH=32, CONTINUITY=off; needs Java, Maven)
+	@scripts/setup.sh lab keycloak && $(GOBUILD) -o .cache/bin/switchover ./test/switchover && exec .cache/bin/switchover -n $(or $(N),20) $(SWITCHOVER_FLAGS)
+
+switchovers-moving: ## 50 of them, with a JDBC pool of 50 and 32 clients of pgbench -M prepared: no client may notice one (N=50, SYNC=1)
+	@$(MAKE) --no-print-directory switchovers N=$(or $(N),50) POOL=$(or $(POOL),50) PGBENCH=$(or $(PGBENCH),32)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)

@@ -48,8 +48,8 @@ type pool struct {
 	ended chan error
 }
 
-// startPool compiles and starts it; its clients are numbered from first.
-func startPool(ctx context.Context, dir, address string, into *tellers.Crowd, size, first int) (*pool, error) {
+// startPool compiles and starts it.
+func startPool(ctx context.Context, dir, address string, into *tellers.Crowd, size int) (*pool, error) {
 	path, err := fetch(ctx, filepath.Join(".cache", "jdbc"))
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func startPool(ctx context.Context, dir, address string, into *tellers.Crowd, si
 		return nil, fmt.Errorf("compile pool: %w: %s", err, out)
 	}
 	cmd := exec.CommandContext(ctx, "java", "-XX:TieredStopAtLevel=1", "-cp", dir+":"+path, "Pool", "jdbc:postgresql://"+address+"/keycloak?sslmode=disable",
-		"keycloak", "keycloak", fmt.Sprint(size), fmt.Sprint(first))
+		"keycloak", "keycloak", fmt.Sprint(size), fmt.Sprint(firstOf(jdbc)))
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start pool: %w", err)
@@ -95,13 +95,16 @@ var vouched = []string{"08006", "25006", "40001", "40P01", "25P02"}
 func follow(r io.Reader, into *tellers.Crowd) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		w, e, err := readLine(lines.Text())
+		l, err := readLine(lines.Text())
 		if err != nil {
 			return err
 		}
-		into.Note(w)
-		if e.Code != "" {
-			into.NoteEnd(e)
+		into.Note(l.work)
+		if l.end.Code != "" {
+			into.NoteEnd(l.end)
+		}
+		if l.process > 0 {
+			into.Meet(tellers.Session{Kind: jdbc, Number: l.connection}, l.process, l.work.Ended)
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -110,20 +113,32 @@ func follow(r io.Reader, into *tellers.Crowd) error {
 	return nil
 }
 
-// readLine takes "client seq began ended place sqlstate", times in ms; the place of a committed transaction is done. The end's code is empty then.
-func readLine(text string) (w tellers.Work, e tellers.End, err error) {
+// poolLine is one transaction of the pool.
+type poolLine struct {
+	work tellers.Work
+	// end has no code where the session did not end.
+	end tellers.End
+	// connection is the one that it was made on, process the server's process that answered; 0 when none did.
+	connection int
+	process    uint32
+}
+
+// readLine takes "client seq began ended place sqlstate connection process", times in ms; the place of a committed transaction is done.
+func readLine(text string) (l poolLine, err error) {
 	var began, ended int64
 	var place, code string
-	if _, err := fmt.Sscan(text, &w.Client, &w.Seq, &began, &ended, &place, &code); err != nil {
-		return w, e, fmt.Errorf("read line %q of the pool: %w", text, err)
+	w := &l.work
+	if _, err := fmt.Sscan(text, &w.Client, &w.Seq, &began, &ended, &place, &code, &l.connection, &l.process); err != nil {
+		return l, fmt.Errorf("read line %q of the pool: %w", text, err)
 	}
 	w.Began, w.Ended, w.Outcome = time.UnixMilli(began), time.UnixMilli(ended), tellers.Acknowledged
 	if place == "done" {
-		return w, e, nil
+		return l, nil
 	}
 	w.Outcome = tellers.Failed
 	if place == string(tellers.AtCommit) && !slices.Contains(vouched, code) {
 		w.Outcome = tellers.InDoubt
 	}
-	return w, tellers.End{Client: w.Client, At: w.Ended, Code: code, Place: tellers.Place(place)}, nil
+	l.end = tellers.End{Client: w.Client, At: w.Ended, Code: code, Place: tellers.Place(place)}
+	return l, nil
 }

@@ -61,15 +61,15 @@ type Crowd struct {
 	gaps []Gap
 	// last is when a client was last acknowledged something, began when it began the latest thing that was.
 	last, began map[int]time.Time
-	// backends are the server processes that each session has met, sessions numbered as they were opened.
-	backends map[int][]uint32
+	// backends are the server processes that each session has met, its last one last; those of ours are numbered as they were opened.
+	backends map[Session][]Met
 	opened   int
 }
 
 // Start starts n clients, numbered from 0. Halt ends them.
 func Start(ctx context.Context, dsn string, n int) *Crowd {
 	ctx, stop := context.WithCancel(ctx)
-	c := &Crowd{dsn: dsn, stop: stop, last: map[int]time.Time{}, began: map[int]time.Time{}, backends: map[int][]uint32{}}
+	c := &Crowd{dsn: dsn, stop: stop, last: map[int]time.Time{}, began: map[int]time.Time{}, backends: map[Session][]Met{}}
 	for id := range n {
 		c.wg.Go(func() { c.serve(ctx, id) })
 	}
@@ -91,18 +91,6 @@ func (c *Crowd) Await(ctx context.Context, n int, since time.Time) error {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
-}
-
-// Moved lists the sessions that were answered by more than one server process, and how many sessions there were.
-func (c *Crowd) Moved() (moved, sessions int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, pids := range c.backends {
-		if len(pids) > 1 {
-			moved++
-		}
-	}
-	return moved, c.opened
 }
 
 // session is one connection of a client.
@@ -190,18 +178,9 @@ func (c *Crowd) transact(s *session, row Row) (Place, error) {
 	if err := s.QueryRow(ctx, insert, row.Client, row.Seq, delta).Scan(&pid); err != nil {
 		return InTransaction, err
 	}
-	c.met(s.number, pid)
+	c.Meet(Session{Number: s.number}, pid, time.Now())
 	_, err := s.Exec(ctx, "COMMIT")
 	return AtCommit, err
-}
-
-// met notes which server process answered a session.
-func (c *Crowd) met(session int, pid uint32) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !slices.Contains(c.backends[session], pid) {
-		c.backends[session] = append(c.backends[session], pid)
-	}
 }
 
 // vouched are the SQLSTATEs after which a COMMIT certainly did not take place. 08006 is one: pgtether says 08007 where it is in doubt.

@@ -90,11 +90,16 @@ type Gap struct {
 func (g Gap) Length() time.Duration { return g.To.Sub(g.From) }
 
 // Longest returns the longest gap that ended after since, of the clients for which it is asked.
-func (c *Crowd) Longest(since time.Time, of func(client int) bool) (longest Gap) {
+func (c *Crowd) Longest(since time.Time, of func(client int) bool) Gap {
+	return c.LongestAcross(since, time.Now(), of)
+}
+
+// LongestAcross is the same for the gaps that ended after since and began before until.
+func (c *Crowd) LongestAcross(since, until time.Time, of func(client int) bool) (longest Gap) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, g := range c.gaps {
-		if g.To.After(since) && of(g.Client) && g.Length() > longest.Length() {
+		if g.To.After(since) && g.From.Before(until) && of(g.Client) && g.Length() > longest.Length() {
 			longest = g
 		}
 	}
@@ -114,13 +119,13 @@ func (c *Crowd) Ends(since time.Time) (found []End) {
 	return found
 }
 
-// CommittedWithin counts the clients that were acknowledged a transaction between two instants.
-func (c *Crowd) CommittedWithin(from, to time.Time) int {
+// CommittedWithin counts the clients, of those for which it is asked, that were acknowledged a transaction between two instants.
+func (c *Crowd) CommittedWithin(from, to time.Time, of func(client int) bool) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	seen := map[int]bool{}
 	for _, w := range c.work {
-		if w.Outcome == Acknowledged && !w.Ended.Before(from) && !w.Ended.After(to) {
+		if w.Outcome == Acknowledged && !w.Ended.Before(from) && !w.Ended.After(to) && of(w.Client) {
 			seen[w.Client] = true
 		}
 	}

@@ -76,7 +76,10 @@ func TestGapsAreThoseBetweenAcknowledgementsOfOneClient(t *testing.T) {
 	if g := c.Longest(at(5), Everyone); g.Length() != 0 {
 		t.Errorf("a gap after the end: %+v", g)
 	}
-	if n := c.CommittedWithin(at(0), at(1.6)); n != 2 {
+	if g := c.LongestAcross(at(0), at(0.5), Everyone); g.Length() != 0 {
+		t.Errorf("a gap that began later: %+v", g)
+	}
+	if n := c.CommittedWithin(at(0), at(1.6), Everyone); n != 2 {
 		t.Errorf("%d clients committed", n)
 	}
 	if n := c.committedSince(at(1.7)); n != 2 {
@@ -84,5 +87,32 @@ func TestGapsAreThoseBetweenAcknowledgementsOfOneClient(t *testing.T) {
 	}
 	if n := c.committedSince(at(2)); n != 1 {
 		t.Errorf("%d clients committed what they began after the second second", n)
+	}
+}
+
+func TestASessionIsKeptWhenAnotherProcessAnswersIt(t *testing.T) {
+	c := &Crowd{backends: map[Session][]Met{}}
+	at := func(s float64) time.Time { return time.Unix(1000, 0).Add(time.Duration(s * float64(time.Second))) }
+	for _, m := range []struct {
+		session int
+		process uint32
+		s       float64
+	}{
+		{0, 100, 1}, {0, 100, 2}, {0, 200, 6}, {0, 100, 1.9}, // kept, and one answer is told late
+		{1, 101, 1}, {1, 101, 6}, // stayed
+		{2, 102, 1}, // silent
+		{3, 103, 6}, // new
+	} {
+		c.Meet(Session{"x", m.session}, m.process, at(m.s))
+	}
+	c.Meet(Session{"y", 0}, 300, at(6))
+	if k, want := c.Kept("x", at(3), at(5), at(9)), (Kept{Before: 3, Kept: 1, Stayed: 1, Silent: 1, New: 1}); k != want {
+		t.Errorf("%+v, want %+v", k, want)
+	}
+	if k, want := c.Kept("x", at(7), at(8), at(9)), (Kept{Before: 4, Silent: 4}); k != want {
+		t.Errorf("afterwards: %+v, want %+v", k, want)
+	}
+	if !(Kept{Before: 2, Kept: 2}).Whole(2) || (Kept{Before: 2, Kept: 2}).Whole(3) || (Kept{Before: 2, Kept: 2, New: 1}).Whole(2) {
+		t.Error("what is whole is not what was there and has moved")
 	}
 }
