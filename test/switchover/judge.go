@@ -141,6 +141,14 @@ func (j *judge) of(k *kind, c change, until time.Time) (v verdict) {
 	return v
 }
 
+// allThere says whether every session of those who tell at once has been met.
+func (j *judge) allThere() bool {
+	now := time.Now()
+	return !slices.ContainsFunc(j.kinds, func(k *kind) bool {
+		return !k.late && j.crowd.Kept(k.sessions, now, now, now).Before < k.size
+	})
+}
+
 // allKept says whether every session of those who tell at once has met another server process since the switchover.
 func (j *judge) allKept(c change) bool {
 	return !slices.ContainsFunc(j.kinds, func(k *kind) bool {

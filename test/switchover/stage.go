@@ -39,7 +39,7 @@ func play(ctx context.Context, set settings) (broken int, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// A checkpoint after the divergence would remove the log that pg_rewind reads.
-	pair, err := lab.Start(ctx, lab.Options{Synchronous: set.sync, Settings: map[string]string{"wal_keep_size": "512MB"}})
+	pair, err := lab.Start(ctx, lab.Options{Synchronous: set.sync, MaxConnections: 250, Settings: map[string]string{"wal_keep_size": "512MB"}})
 	if err != nil {
 		return 0, err
 	}
@@ -137,10 +137,13 @@ func (s *stage) thereAndBack(ctx context.Context) (writer *lab.Node, err error) 
 	return writer, nil
 }
 
-// begin waits until everybody writes.
+// begin waits until everybody writes, the pool on every connection.
 func (s *stage) begin(ctx context.Context) error {
 	if err := s.crowd.Await(ctx, s.live(), time.Now()); err != nil {
 		return err
+	}
+	for began := time.Now(); !s.judge.allThere() && time.Since(began) < 3*freshFor && ctx.Err() == nil; {
+		time.Sleep(10 * time.Millisecond)
 	}
 	if s.bench != nil {
 		return s.bench.gaveUp()
