@@ -9,7 +9,7 @@ import (
 
 // Violation is a broken promise, with its evidence.
 type Violation struct {
-	// Name is C1 to C9 (C6 is about what a planned change costs those who are connected), or "unwanted promotion".
+	// Name is C1 to C10 (C6 is about what a planned change costs those who are connected, C10 about sessions that move), or "unwanted promotion".
 	Name, Evidence string
 }
 
@@ -47,6 +47,7 @@ func Check(r Run) (found []Violation) {
 	checkExplained(r, say)
 	checkAlive(r, say)
 	checkPlanned(r, say)
+	checkMoved(r, say)
 	if r.Gray && r.Promoted {
 		say("unwanted promotion", "%s was promoted after a fault that is no death", r.New)
 	}
@@ -214,11 +215,11 @@ func checkAlive(r Run, say sayer) {
 	}
 }
 
-// committed counts the clients that were acknowledged a write on a server which they began after an instant.
+// committed counts the clients that were acknowledged a write on a server, or on any when none is named, which they began after an instant.
 func committed(ops []Op, node string, since time.Duration) int {
 	again := map[int]bool{}
 	for _, op := range ops {
-		if op.Outcome == Acknowledged && op.Node == node && op.Invoke > since {
+		if op.Outcome == Acknowledged && (node == "" || op.Node == node) && op.Invoke > since {
 			again[op.Client] = true
 		}
 	}

@@ -16,7 +16,11 @@ const sec = time.Second
 func clean() Run {
 	bound := uint64(1000)
 	ack := func(client int, seq int64, node string, at time.Duration) Op {
-		return Op{Key: Key{client, seq}, Invoke: at, Return: at + 10*time.Millisecond, Outcome: Acknowledged, Node: node}
+		session := client
+		if node == "b" {
+			session += 2
+		}
+		return Op{Key: Key{client, seq}, Session: session, Invoke: at, Return: at + 10*time.Millisecond, Outcome: Acknowledged, Node: node}
 	}
 	return Run{
 		Ops: []Op{
@@ -171,7 +175,7 @@ func TestEveryBrokenPromiseIsNamed(t *testing.T) {
 		"a client heard the old writer after the new one was open":    {"C7", func(r *Run) { r.Heard[1].Last = 8*sec + 1 }},
 		"the old writer acknowledged after the new one, and the byte logs saw nothing": {"C7", func(r *Run) {
 			r.Bytes = nil
-			r.Ops = append(r.Ops, Op{Key: Key{1, 5}, Invoke: 9 * sec, Return: 11 * sec, Outcome: Acknowledged, Node: "a"})
+			r.Ops = append(r.Ops, Op{Key: Key{1, 5}, Session: 1, Invoke: 9 * sec, Return: 11 * sec, Outcome: Acknowledged, Node: "a"})
 			r.Rows[Key{1, 5}] = 1
 		}},
 		"the new epoch is opened by no event":                {"C8", func(r *Run) { r.Said.Opened = 0 }},
@@ -183,7 +187,7 @@ func TestEveryBrokenPromiseIsNamed(t *testing.T) {
 			r.Bytes["a"] = Bytes{LastTo: 8*sec + 1, Seen: true}
 		}},
 		"the old writer acknowledged after the new one": {"C7", func(r *Run) {
-			r.Ops = append(r.Ops, Op{Key: Key{1, 5}, Invoke: 9 * sec, Return: 11 * sec, Outcome: Acknowledged, Node: "a"})
+			r.Ops = append(r.Ops, Op{Key: Key{1, 5}, Session: 1, Invoke: 9 * sec, Return: 11 * sec, Outcome: Acknowledged, Node: "a"})
 			r.Rows[Key{1, 5}] = 1
 		}},
 		"two promotions were requested for one epoch": {"C8", func(r *Run) { r.Said.Requested[2] = 2 }},

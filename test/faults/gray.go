@@ -92,7 +92,7 @@ func playGray(ctx context.Context, binary string, i int) (_ Run, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	g := gray[i]
-	w, load, err := stage(ctx, binary, g.opts)
+	w, load, err := stage(ctx, binary, g.opts, false)
 	if err != nil {
 		return Run{}, err
 	}
@@ -112,7 +112,7 @@ func playGray(ctx context.Context, binary string, i int) (_ Run, err error) {
 	if _, waitErr := w.proxy.Await(ctx, "the writer is open again", func(s rig.Status) bool { return s.Writes == "open" }); waitErr != nil {
 		err = errors.Join(err, waitErr)
 	}
-	load.settle(ctx, r.New, r.Healed)
+	load.settle(ctx, r.Healed)
 	r.Ops, r.Heard, r.Hung = load.end()
 	if err != nil {
 		return Run{}, fmt.Errorf("end %s: %w", g.name, err)

@@ -24,6 +24,8 @@ type Planned struct {
 	Disturbance              string
 	// BackAfter is how long after a disturbance the server comes back.
 	BackAfter time.Duration
+	// Movable: sessions can move. The others end, as all did before.
+	Movable bool
 }
 
 // planned derives a switchover from a seed.
@@ -34,12 +36,18 @@ func planned(seed uint64) Planned {
 		p.DisturbAfter = time.Duration(r.IntN(400)) * time.Millisecond
 		p.BackAfter = time.Duration(1000+r.IntN(8000)) * time.Millisecond
 	}
+	if p.Movable = r.IntN(3) > 0; p.Movable && p.Disturbance != "" {
+		p.DisturbAfter = time.Duration(r.IntN(1200)) * time.Millisecond // sessions move at its end
+	}
 	return p
 }
 
 // String says what happens.
 func (p Planned) String() string {
 	text := fmt.Sprintf("seed %d: switchover", p.Seed)
+	if p.Movable {
+		text += ", sessions move"
+	}
 	if p.Disturbance != "" {
 		text += fmt.Sprintf(", %s after %s", p.Disturbance, p.DisturbAfter)
 	}
@@ -53,7 +61,7 @@ func (p Planned) String() string {
 func playPlanned(ctx context.Context, binary string, p Planned, synchronous bool) (_ Run, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	w, load, err := stage(ctx, binary, lab.Options{Synchronous: synchronous})
+	w, load, err := stage(ctx, binary, lab.Options{Synchronous: synchronous}, p.Movable)
 	if err != nil {
 		return Run{}, err
 	}
@@ -64,7 +72,7 @@ func playPlanned(ctx context.Context, binary string, p Planned, synchronous bool
 		return Run{}, err
 	}
 	r := Run{Seed: p.Seed, Sync: synchronous, Old: lab.RegionA, Clients: clients, Limit: firstAckLimit, LoginLimit: loginLimit, Fault: w.clock(),
-		Planned: true, Disturbed: p.Disturbance != ""}
+		Planned: true, Disturbed: p.Disturbance != "", Movable: p.Movable}
 	if err := w.disturbPlanned(ctx, p); err != nil {
 		return Run{}, err
 	}
@@ -72,8 +80,9 @@ func playPlanned(ctx context.Context, binary string, p Planned, synchronous bool
 		return Run{}, err
 	}
 	r.Healed = w.clock()
-	load.settle(ctx, r.New, w.clock())
+	load.settle(ctx, w.clock())
 	r.Ops, r.Heard, r.Hung = load.end()
+	r.Mixed = load.mixedUp()
 	return w.collect(ctx, r)
 }
 
@@ -136,7 +145,7 @@ func (w *world) settled(ctx context.Context) (string, error) {
 }
 
 // checkPlanned: a switchover that is completed is proven to have lost nothing, and one that nothing disturbed is completed, leaves nothing in
-// doubt, and costs each session one error, which says that the session has ended.
+// doubt, and costs each session one error, which says that the session has ended, or, where sessions move, none.
 func checkPlanned(r Run, say sayer) {
 	if r.Said.Kind == "switchover" && r.Old != r.New {
 		if r.Said.Lossless != "proven" {
@@ -159,6 +168,8 @@ func checkPlanned(r Run, say sayer) {
 		}
 		told[op.Client]++
 		switch {
+		case r.Movable:
+			say("C6", "nothing disturbed the switchover, and client %d, whose session could move, was told: %s", op.Client, op.Err)
 		case op.Outcome == InDoubt:
 			say("C6", "nothing disturbed the switchover, and row %d of client %d is in doubt: %s", op.Seq, op.Client, op.Err)
 		case !strings.Contains(op.Err, "08006"):
@@ -195,6 +206,9 @@ func linePlanned(r Run) string {
 	lost, _ := lostRows(r)
 	longest, errs := stall(r)
 	text := fmt.Sprintf("%d writes, %d acknowledged rows lost, longest stall %s, at most %d errors per client; ", len(r.Ops), lost, longest.Round(time.Millisecond), errs)
+	if r.Movable {
+		text += fmt.Sprintf("%d sessions moved; ", moved(r))
+	}
 	if r.Old == r.New {
 		return text + "undone, " + r.New + " serves on"
 	}
@@ -204,16 +218,23 @@ func linePlanned(r Run) string {
 // figuresPlanned are those over all such runs that count.
 func figuresPlanned(runs []Run, broken, uncounted int) {
 	kinds, lost, mostErrors := map[string]int{}, 0, 0
-	var calm, disturbed []time.Duration
+	var calm, moving, disturbed []time.Duration
+	movable, sessions := 0, 0
 	worst := -time.Hour
 	for _, r := range runs {
 		n, _ := lostRows(r)
 		lost += n
 		longest, errs := stall(r)
-		if r.Disturbed {
+		switch {
+		case r.Disturbed:
 			disturbed = append(disturbed, longest)
-		} else {
+		case r.Movable:
+			moving = append(moving, longest)
+		default:
 			calm, mostErrors = append(calm, longest), max(mostErrors, errs)
+		}
+		if r.Movable {
+			movable, sessions = movable+1, sessions+moved(r)
 		}
 		if r.Old == r.New {
 			kinds["undone"]++
@@ -230,7 +251,8 @@ func figuresPlanned(runs []Run, broken, uncounted int) {
 	show := func(what string, d []time.Duration) {
 		fmt.Printf("  %-28s median %7s  max %7s of %d\n", what, quantile(d, 0.5).Round(time.Millisecond), quantile(d, 1).Round(time.Millisecond), len(d))
 	}
-	show("longest stall, undisturbed", calm)
+	show("longest stall, sessions end", calm)
+	show("the same, sessions move", moving)
 	show("longest stall, disturbed", disturbed)
-	fmt.Printf("  at most %d errors per client where nothing disturbed it\n", mostErrors)
+	fmt.Printf("  at most %d errors per client where nothing disturbed it and sessions end; %d runs in which they can move, %d sessions did\n", mostErrors, movable, sessions)
 }

@@ -28,7 +28,7 @@ const (
 func play(ctx context.Context, binary string, s Schedule, synchronous bool) (_ Run, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	w, load, err := stage(ctx, binary, lab.Options{Synchronous: synchronous})
+	w, load, err := stage(ctx, binary, lab.Options{Synchronous: synchronous}, false)
 	if err != nil {
 		return Run{}, err
 	}
@@ -45,16 +45,22 @@ func play(ctx context.Context, binary string, s Schedule, synchronous bool) (_ R
 		return Run{}, err
 	}
 	r.New = *status.Writer
-	load.settle(ctx, r.New, w.clock())
+	load.settle(ctx, w.clock())
 	r.Ops, r.Heard, r.Hung = load.end()
 	return w.collect(ctx, r)
 }
 
 // stage is a pair in good order behind a pgtether that promotes by itself, with clients that have written for a while.
-func stage(ctx context.Context, binary string, opts lab.Options) (*world, *crowd, error) {
+// movable gives it the role's verifier, so that sessions can move.
+func stage(ctx context.Context, binary string, opts lab.Options, movable bool) (*world, *crowd, error) {
 	w, err := newWorld(ctx, binary, opts)
 	if err != nil {
 		return nil, nil, err
+	}
+	if movable {
+		if w.auth, err = rig.Verifiers(ctx, w.pair.Node(lab.RegionA), w.dir, w.pair.AppUser); err != nil {
+			return nil, nil, errors.Join(err, w.close())
+		}
 	}
 	if err := w.startProxy(ctx, "auto"); err != nil {
 		return nil, nil, errors.Join(err, w.close())
@@ -117,6 +123,9 @@ func (w *world) collect(ctx context.Context, r Run) (Run, error) {
 		if r.OldRows, err = w.rows(ctx, w.pair.Node(r.Old)); err != nil {
 			return r, err
 		}
+	}
+	if err := w.attribute(ctx, &r); err != nil {
+		return r, err
 	}
 	r.Bytes = map[string]Bytes{}
 	for name, log := range w.log {

@@ -31,10 +31,16 @@ type Op struct {
 	// Invoke and Return are on the run's clock.
 	Invoke, Return time.Duration
 	Outcome        Outcome
+	// Session numbers the client's session, over all clients.
+	Session int
 	// Relaxed: the client asked for less than the server's durability.
 	Relaxed bool
-	// Node is the server that the session was on.
-	Node string
+	// Node is the server that the session was on, as its row says or, where that is not there, its login. Process is the server process that
+	// wrote the row; 0 when it is not there.
+	Node    string
+	Process uint32
+	// Heard is when the client had read the last byte of the server's answer.
+	Heard time.Duration
 	// Err is what the client was told.
 	Err string
 }
@@ -77,7 +83,11 @@ type Run struct {
 	Gray, Promoted bool
 	// Planned: a switchover was ordered at the instant of the fault. Disturbed: something happened in the middle of it.
 	Planned, Disturbed bool
-	Ops                []Op
+	// Movable: pgtether knew the role's verifier, so that sessions could move.
+	Movable bool
+	// Mixed are answers that did not belong to the session that got them.
+	Mixed []string
+	Ops   []Op
 	// Old and New are the old and the new writer.
 	Old, New string
 	// Rows are those of the server that is the writer in the end, with how often each is there.

@@ -25,10 +25,12 @@ type crowd struct {
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu    sync.Mutex
-	ops   []Op
-	heard []Heard
-	hung  int
+	mu     sync.Mutex
+	ops    []Op
+	heard  []Heard
+	hung   int
+	opened int
+	mixed  []string
 }
 
 func startCrowd(ctx context.Context, dsn string, clients int, clock func() time.Duration, nodeOf func(string) string) *crowd {
@@ -40,6 +42,9 @@ func startCrowd(ctx context.Context, dsn string, clients int, clock func() time.
 	return c
 }
 
+// mixedUp returns the answers that did not belong to the session that got them. The clients must have been ended.
+func (c *crowd) mixedUp() []string { return c.mixed }
+
 // end stops the clients and returns what they did and heard.
 func (c *crowd) end() (ops []Op, heard []Heard, hung int) {
 	c.stop()
@@ -47,12 +52,12 @@ func (c *crowd) end() (ops []Op, heard []Heard, hung int) {
 	return c.ops, c.heard, c.hung
 }
 
-// settle lets the clients write for a while, and longer when one of them has not yet committed on a server what it began after an instant.
-func (c *crowd) settle(ctx context.Context, node string, since time.Duration) {
+// settle lets the clients write for a while, and longer when one of them has not yet committed what it began after an instant.
+func (c *crowd) settle(ctx context.Context, since time.Duration) {
 	pause(ctx, settle)
 	for began := time.Now(); ctx.Err() == nil && time.Since(began) < againLimit; pause(ctx, 50*time.Millisecond) {
 		c.mu.Lock()
-		n := committed(c.ops, node, since)
+		n := committed(c.ops, "", since)
 		c.mu.Unlock()
 		if n >= clients {
 			return
@@ -63,8 +68,9 @@ func (c *crowd) settle(ctx context.Context, node string, since time.Duration) {
 // session is one connection and where it leads.
 type session struct {
 	*pgx.Conn
-	node string
-	ear  *ear
+	node   string
+	number int
+	ear    *ear
 	// warned is set when the server committed without waiting for its standby and said so.
 	warned bool
 }
@@ -78,19 +84,17 @@ func (c *crowd) write(ctx context.Context, id int) {
 				continue
 			}
 		}
-		op := Op{Key: Key{id, seq}, Node: s.node, Relaxed: seq%10 == 0, Invoke: c.clock()}
+		op := Op{Key: Key{id, seq}, Node: s.node, Session: s.number, Relaxed: seq%10 == 0, Invoke: c.clock()}
 		s.warned = false
-		err := insert(s, op)
-		op.Return = c.clock()
+		answer, err := insert(s, op)
+		op.Return, op.Heard = c.clock(), s.ear.lastHeard()
 		op.Outcome = outcome(err, s.warned)
 		if err != nil {
 			op.Err = err.Error()
 			c.leave(s, id)
 			s = nil
 		}
-		c.mu.Lock()
-		c.ops = append(c.ops, op)
-		c.mu.Unlock()
+		c.note(op, answer)
 		seq++
 		pause(ctx, 3*time.Millisecond)
 	}
@@ -98,6 +102,20 @@ func (c *crowd) write(ctx context.Context, id int) {
 		c.leave(s, id)
 	}
 }
+
+// note writes a write down, and its answer when it is another session's.
+func (c *crowd) note(op Op, answer string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ops = append(c.ops, op)
+	if want := text(op) + " of " + own(op.Session); answer != "" && answer != want {
+		c.mixed = append(c.mixed, fmt.Sprintf("client %d was answered %q, want %q", op.Client, answer, want))
+	}
+}
+
+// text is what a row holds, own what a session's setting faults.session holds.
+func text(op Op) string      { return fmt.Sprintf("%d/%d", op.Client, op.Seq) }
+func own(session int) string { return fmt.Sprintf("session %d", session) }
 
 // leave ends a session and notes what its client had heard by then.
 func (c *crowd) leave(s *session, id int) {
@@ -140,8 +158,15 @@ func (c *crowd) login(ctx context.Context) *session {
 		}
 		return nil
 	}
+	c.mu.Lock()
+	s.number, c.opened = c.opened, c.opened+1
+	c.mu.Unlock()
 	var port string
-	if err := s.QueryRow(limited, "SELECT current_setting('port')").Scan(&port); err != nil {
+	err = s.QueryRow(limited, "SELECT current_setting('port')").Scan(&port)
+	if err == nil {
+		_, err = s.Exec(limited, fmt.Sprintf("SET faults.session TO '%s'", own(s.number)))
+	}
+	if err != nil {
 		_ = s.Close(context.Background())
 		return nil
 	}
@@ -149,43 +174,46 @@ func (c *crowd) login(ctx context.Context) *session {
 	return s
 }
 
-// insert writes one row in one of four ways. It is never given up half-way: a write is only judged by what the server, or nobody, said.
-func insert(s *session, op Op) error {
+// insert writes one row in one of four ways, two of which answer with what was written and with the session's own setting. It is never given up
+// half-way: a write is only judged by what the server, or nobody, said.
+func insert(s *session, op Op) (answer string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	text := fmt.Sprintf("%d/%d", op.Client, op.Seq)
 	const sql = "INSERT INTO w (client, seq, val) VALUES ($1, $2, $3)"
+	const asked = sql + " RETURNING val || ' of ' || current_setting('faults.session')"
 	switch {
 	case op.Relaxed:
-		tx, err := s.Begin(ctx)
-		if err != nil {
+		return "", inTransaction(ctx, s, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit TO OFF"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, sql, op.Client, op.Seq, text(op))
 			return err
-		}
-		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit TO OFF"); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, sql, op.Client, op.Seq, text); err != nil {
-			return err
-		}
-		return tx.Commit(ctx)
+		})
 	case op.Seq%4 == 1:
-		_, err := s.Exec(ctx, fmt.Sprintf("INSERT INTO w (client, seq, val) VALUES (%d, %d, '%s')", op.Client, op.Seq, text))
-		return err
+		_, err = s.Exec(ctx, fmt.Sprintf("INSERT INTO w (client, seq, val) VALUES (%d, %d, '%s')", op.Client, op.Seq, text(op)))
+		return "", err
 	case op.Seq%4 == 2:
-		tx, err := s.Begin(ctx)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, sql, op.Client, op.Seq, text); err != nil {
-			return err
-		}
-		return tx.Commit(ctx)
+		err = inTransaction(ctx, s, func(tx pgx.Tx) error { return tx.QueryRow(ctx, asked, op.Client, op.Seq, text(op)).Scan(&answer) })
+		return answer, err
 	case op.Seq%4 == 3:
-		_, err := s.CopyFrom(ctx, pgx.Identifier{"w"}, []string{"client", "seq", "val"}, pgx.CopyFromRows([][]any{{op.Client, op.Seq, text}}))
+		_, err = s.CopyFrom(ctx, pgx.Identifier{"w"}, []string{"client", "seq", "val"}, pgx.CopyFromRows([][]any{{op.Client, op.Seq, text(op)}}))
+		return "", err
+	}
+	err = s.QueryRow(ctx, asked, op.Client, op.Seq, text(op)).Scan(&answer)
+	return answer, err
+}
+
+// inTransaction does something in a transaction. One in which it fails is left as it is: the session is closed after every error.
+func inTransaction(ctx context.Context, s *session, do func(pgx.Tx) error) error {
+	tx, err := s.Begin(ctx)
+	if err != nil {
 		return err
 	}
-	_, err := s.Exec(ctx, sql, op.Client, op.Seq, text)
-	return err
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
 }
 
 // certainFailures are SQLSTATEs after which the write is certainly not there. 08006 is one: pgtether says 08007 where a commit is in doubt.

@@ -32,6 +32,8 @@ type world struct {
 	proxy  *rig.Proxy
 	// options start the proxy again at the same address.
 	options rig.Options
+	// auth is the [auth] section of pgtether's configuration; empty for none.
+	auth string
 }
 
 // appBytes notes when bytes of the application's sessions passed to a server. Those of the probes are left out: they go to every server, always.
@@ -90,7 +92,7 @@ func newWorld(ctx context.Context, binary string, opts lab.Options) (_ *world, e
 		w.relay[n.Name()], w.log[n.Name()] = relay, log
 		w.options.Nodes = append(w.options.Nodes, rig.Node{Name: n.Name(), Addr: relay.Addr()})
 	}
-	sql := "CREATE TABLE w (client int, seq bigint, val text); GRANT ALL ON w TO " + w.pair.AppUser
+	sql := "CREATE TABLE w (client int, seq bigint, val text, port text DEFAULT current_setting('port'), process bigint DEFAULT pg_backend_pid()); GRANT ALL ON w TO " + w.pair.AppUser
 	if err := w.pair.Node(lab.RegionA).Exec(ctx, w.pair.AppDatabase, sql); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -111,7 +113,7 @@ func (w *world) close() error {
 // startProxy starts pgtether, or starts it again on the same state and address.
 func (w *world) startProxy(ctx context.Context, mode string) error {
 	w.options.Binary, w.options.Dir, w.options.Mode = w.binary, filepath.Join(w.dir, "pgtether"), mode
-	w.options.Extra = fmt.Sprintf("stable_for = %q\nanti_flap = \"0s\"\n", stableFor)
+	w.options.Extra = fmt.Sprintf("stable_for = %q\nanti_flap = \"0s\"\n%s", stableFor, w.auth)
 	p, err := rig.Start(ctx, w.pair, w.options)
 	if err != nil {
 		return err
