@@ -18,6 +18,8 @@ const (
 	goClients = 32
 	// freshFor is how long before and after a switchover every client must have committed.
 	freshFor = 5 * time.Second
+	// refusedFor is how long an order that is refused is repeated.
+	refusedFor = 30 * time.Second
 )
 
 // stage is the pair, the proxy and the clients.
@@ -120,7 +122,7 @@ func (s *stage) thereAndBack(ctx context.Context) (writer *lab.Node, err error) 
 		if err := s.begin(ctx); err != nil {
 			return writer, err
 		}
-		limited, cancel := context.WithTimeout(ctx, time.Minute)
+		limited, cancel := context.WithTimeout(ctx, 2*time.Minute)
 		err := s.one(limited, i+1, writer, other)
 		if err == nil {
 			err = writer.Rewind(limited, other)
@@ -153,8 +155,9 @@ func (s *stage) begin(ctx context.Context) error {
 
 // one does one switchover and has it judged.
 func (s *stage) one(ctx context.Context, number int, from, to *lab.Node) error {
-	c := change{number: number, from: from.Name(), to: to.Name(), ordered: time.Now()}
-	if err := s.proxy.Switch(ctx, to.Name(), ""); err != nil {
+	c := change{number: number, from: from.Name(), to: to.Name()}
+	var err error
+	if c.ordered, err = s.order(ctx, to.Name()); err != nil {
 		return err
 	}
 	status, err := s.proxy.Await(ctx, "it is done or undone", func(st rig.Status) bool {
@@ -174,6 +177,21 @@ func (s *stage) one(ctx context.Context, number int, from, to *lab.Node) error {
 	s.afterwards(ctx, c)
 	s.judge.now(c)
 	return nil
+}
+
+// order orders a switchover and returns when. One that is refused, because a probe was late just then, is ordered again when the pair is ready.
+func (s *stage) order(ctx context.Context, to string) (time.Time, error) {
+	for began := time.Now(); ; {
+		ordered := time.Now()
+		err := s.proxy.Switch(ctx, to, "")
+		if err == nil || time.Since(began) > refusedFor {
+			return ordered, err
+		}
+		if _, err := s.proxy.Await(ctx, "the pair is ready again", ready); err != nil {
+			return ordered, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // afterwards waits until every client has committed again, and, where sessions move, until each of them was seen again. The judge says it when that
