@@ -14,6 +14,11 @@
 // the opening is not found. The byte log of what the old writer sends is no evidence here: a server that thaws sends its last answers to a
 // connection that has long been closed.
 //
+// In most runs with -switchovers pgtether knows the role's verifier, so that sessions move. Which server made a write is read from its row then, and
+// what a client heard is judged by the writes that were acknowledged: what it heard last before its session ended in the middle of one is not.
+// Every session has a setting of its own, which is part of its answers: one that gets another's is found, as is one that goes on although
+// something that it was acknowledged is missing.
+//
 //	faults -seed 7 -n 50 [-sync]     random schedules; ends with exit code 1 when a promise was broken
 //	faults -gray -n 20               faults that must not lead to a promotion, each n times
 //	faults -rto -n 20 [-sync]        kill -9 under load: how long until the first acknowledged write on the new writer
