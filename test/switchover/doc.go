@@ -5,9 +5,11 @@
 // answered by another server process after each switchover. With -continuity=off each session that a switchover finds must end with one 08006 at its
 // boundary, and its client connects again.
 //
+// A switchover that is undone, because probes were late, is ordered again; where sessions move nobody may notice that one either.
+//
 // A switchover counts only if every client committed within 5 s before it and within 5 s after it; one that does not is named, and ends the
 // command with exit code 1, as does one that is not completed with nothing lost proven, an acknowledged transaction that is missing or there
-// twice, balances that do not add up, and an error or a session that is not what the last paragraph says.
+// twice, balances that do not add up, and an error or a session that is not as said above.
 //
 //	switchover -n 20 [-sync] [-continuity=off] [-pool 50] [-pgbench 32]
 //

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,5 +98,19 @@ func TestTheJudgeBreaksOnTablesThatDoNotHoldWhatWasTold(t *testing.T) {
 	j.sum(tellers.Found{Lost: []tellers.Row{{Client: 1, Seq: 1}}})
 	if j.broken != 1 {
 		t.Errorf("%d promises broken", j.broken)
+	}
+}
+
+func TestAFewSwitchoversMayBeUndoneAndNotMany(t *testing.T) {
+	for undone, broken := range map[int]int{0: 0, 1: 0, 2: 1} {
+		j, c := staged(true)
+		j.changes = slices.Repeat([]change{c}, 5)
+		for range undone {
+			j.undone(c, "a probe was late")
+		}
+		j.sum(tellers.Found{})
+		if j.broken != broken {
+			t.Errorf("%d of 5 undone: %d promises broken, want %d", undone, j.broken, broken)
+		}
 	}
 }

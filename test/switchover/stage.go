@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pgtether/pgtether/internal/lab"
@@ -118,25 +119,34 @@ func (s *stage) live() int { return goClients + s.settings.pool }
 // thereAndBack does the switchovers and returns who is the writer in the end.
 func (s *stage) thereAndBack(ctx context.Context) (writer *lab.Node, err error) {
 	writer, other := s.pair.Node(lab.RegionA), s.pair.Node(lab.RegionB)
-	for i := range s.n {
+	for i := 0; i < s.n; {
 		if err := s.begin(ctx); err != nil {
 			return writer, err
 		}
-		limited, cancel := context.WithTimeout(ctx, 2*time.Minute)
-		err := s.one(limited, i+1, writer, other)
-		if err == nil {
-			err = writer.Rewind(limited, other)
-		}
-		if err == nil {
-			_, err = s.proxy.Await(limited, "the old writer is a standby", ready)
-		}
-		cancel()
+		done, err := s.oneAndRejoin(ctx, i+1, writer, other)
 		if err != nil {
 			return writer, fmt.Errorf("switchover %d to %s: %w", i+1, other.Name(), err)
 		}
-		writer, other = other, writer
+		if done {
+			writer, other = other, writer
+			i++
+		}
 	}
 	return writer, nil
+}
+
+// oneAndRejoin does one switchover and makes the old writer a standby; false when it was undone.
+func (s *stage) oneAndRejoin(ctx context.Context, number int, from, to *lab.Node) (done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	done, err = s.one(ctx, number, from, to)
+	if done && err == nil {
+		err = from.Rewind(ctx, to)
+	}
+	if err == nil {
+		_, err = s.proxy.Await(ctx, "the other one is a standby", ready)
+	}
+	return done, err
 }
 
 // begin waits until everybody writes, the pool on every connection.
@@ -153,30 +163,52 @@ func (s *stage) begin(ctx context.Context) error {
 	return nil
 }
 
-// one does one switchover and has it judged.
-func (s *stage) one(ctx context.Context, number int, from, to *lab.Node) error {
+// one does one switchover and has it judged; false when it was undone.
+func (s *stage) one(ctx context.Context, number int, from, to *lab.Node) (done bool, err error) {
 	c := change{number: number, from: from.Name(), to: to.Name()}
-	var err error
 	if c.ordered, err = s.order(ctx, to.Name()); err != nil {
-		return err
+		return false, err
 	}
+	undone := ""
 	status, err := s.proxy.Await(ctx, "it is done or undone", func(st rig.Status) bool {
-		return st.Writes == "open" && st.State != "PROMOTING" && (st.Writer != nil && *st.Writer == to.Name() || time.Since(c.ordered) > 20*time.Second)
+		if st.Writes != "open" || st.State == "PROMOTING" || st.Writer == nil {
+			return false
+		}
+		undone = s.undone(ctx, c.ordered)
+		return *st.Writer == to.Name() || undone != ""
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	c.opened = time.Now()
+	if *status.Writer == from.Name() {
+		s.judge.undone(c, undone)
+		return false, nil
+	}
 	last := status.LastChange
 	if last == nil || last.Kind != "switchover" || last.To != to.Name() || last.Lossless != "proven" || last.DataLossBytes == nil || *last.DataLossBytes != 0 {
-		return fmt.Errorf("its end is %+v: %s", last, status.Message)
+		return false, fmt.Errorf("its end is %+v: %s", last, status.Message)
 	}
 	for _, step := range last.Steps {
 		c.took += time.Duration(step.MS) * time.Millisecond
 	}
 	s.afterwards(ctx, c)
 	s.judge.now(c)
-	return nil
+	return true, nil
+}
+
+// undone says why what was ordered at an instant has been undone; empty while it has not.
+func (s *stage) undone(ctx context.Context, ordered time.Time) string {
+	events, err := s.proxy.Events(ctx)
+	if err != nil {
+		return "" // asked again soon
+	}
+	for _, e := range slices.Backward(events) {
+		if e.Kind == "undone" && e.At.After(ordered) {
+			return fmt.Sprintf("%s %s", e.Message, e.Operands["detail"])
+		}
+	}
+	return ""
 }
 
 // order orders a switchover and returns when. One that is refused, because a probe was late just then, is ordered again when the pair is ready.
