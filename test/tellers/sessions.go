@@ -83,7 +83,7 @@ func (c *Crowd) Kept(kind string, ordered, over, until time.Time) (k Kept) {
 }
 
 // within returns the process that answered last between two instants.
-func within(met []Met, from, to time.Time) (process uint32, any bool) {
+func within(met []Met, from, to time.Time) (process uint32, found bool) {
 	for _, m := range slices.Backward(met) {
 		if !m.First.After(to) && !m.Last.Before(from) {
 			return m.Process, true
