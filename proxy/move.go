@@ -70,12 +70,17 @@ func (s *Server) Relocate(epoch uint64, lossless Lossless, done func(Relocated))
 		return
 	}
 	if s.verdict.allowed {
-		s.loops.Go(func() { done(s.moveAll(route)) })
+		s.loops.Go(func() {
+			r := s.moveAll(route)
+			s.letLoginsGo(route)
+			done(r)
+		})
 		return
 	}
 	ending := s.stranded.takeAll()
 	s.log.Warn("sessions are not moved: the change may have lost commits", "epoch", epoch, "sessions", len(ending), "mode", string(mode))
 	s.loops.Go(func() {
+		s.letLoginsGo(route)
 		s.endPaced(ending, func(session *session, p *pair) { session.endMove(p, moveLossy, pgwire.LossyChange) })
 		done(Relocated{Ended: len(ending)})
 	})

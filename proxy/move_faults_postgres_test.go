@@ -235,3 +235,32 @@ func TestSessionsMoveWithTLSOnEitherLeg(t *testing.T) {
 		})
 	}
 }
+
+func TestLoginsWaitUntilTheSessionsThatWereThereBeforeHaveMoved(t *testing.T) {
+	ctx, l := startLab(t, lab.Options{Single: true, MaxConnections: 25})
+	a := l.Node(lab.RegionA)
+	h, clients := movable(ctx, t, l, movingConfig(), 15)
+	h.drainAll(1)
+	h.Cut(1, pgwire.Drained)
+	logins := make([]chan error, 30) // more than the server has room for
+	for i := range logins {
+		logins[i] = make(chan error, 1)
+		go func() {
+			c, err := pgconn.Connect(ctx, l.AppDSNAt(h.addr))
+			if err == nil {
+				defer c.Close(ctx)
+			}
+			logins[i] <- err
+		}()
+	}
+	eventually(t, "all of them are held", func() bool { return h.Stats().Held == len(logins) })
+	equal(t, "what becomes of those that were there", h.reopen(2, a, LosslessProven), Relocated{Moved: 15})
+	for i, c := range clients {
+		equal(t, "the session's name", ask(ctx, t, c, "SHOW application_name"), fmt.Sprintf("session %d", i))
+	}
+	for _, done := range logins {
+		if err := <-done; err != nil && codeOf(err) != "53300" {
+			t.Errorf("a login that waited got %v", err)
+		}
+	}
+}

@@ -67,8 +67,9 @@ type Server struct {
 	packing   packing
 	packed    atomic.Int64 // sessions that are being packed
 	stranded  stranded
-	// verdict is the last one of Relocate; control guards it.
+	// verdict is the last one of Relocate, moving the open route while logins wait for sessions that are moved there; control guards both.
 	verdict verdict
+	moving  *openRoute
 	keys    *keyring
 	texts   *pgwire.Texts
 	// credentials are what sessions can be logged in with again.
@@ -168,9 +169,37 @@ func (s *Server) Open(r Route) error {
 		return fmt.Errorf("proxy: %w", err)
 	}
 	s.undrainLocked(r.Epoch) // nobody waits at rest while the epoch is open
-	s.hold.open(route)
+	if s.moving = nil; s.stranded.size() == 0 {
+		s.hold.open(route)
+	} else { // those that were here before go first: a server may have no connection to spare
+		s.moving = route
+		s.loops.Go(func() { s.letLoginsGoAfter(route, movesFirst) })
+	}
 	s.log.Info("route opened", "epoch", r.Epoch, "node", r.Node)
 	return nil
+}
+
+// movesFirst bounds how long logins wait for sessions that are being moved.
+const movesFirst = 2 * time.Second
+
+// letLoginsGoAfter lets logins go to the route, at the latest after a while.
+func (s *Server) letLoginsGoAfter(route *openRoute, limit time.Duration) {
+	select {
+	case <-time.After(limit):
+		s.letLoginsGo(route)
+	case <-route.ctx.Done():
+	case <-s.ctx.Done():
+	}
+}
+
+// letLoginsGo lets logins go to the route, unless they do already, or something else was decided since it was opened.
+func (s *Server) letLoginsGo(route *openRoute) {
+	s.control.Lock()
+	defer s.control.Unlock()
+	if s.moving == route && s.table.current() == route {
+		s.moving = nil
+		s.hold.open(route)
+	}
 }
 
 // Hold makes new logins wait; sessions of the open epoch go on. step is the word for why: "promoting", or anything else for want of a writer. It
@@ -182,6 +211,7 @@ func (s *Server) Hold(step string) {
 	if step == pgwire.Promoting.String() {
 		reason = pgwire.Promoting
 	}
+	s.moving = nil
 	s.hold.hold(reason)
 	s.log.Info("logins held", "step", step)
 }
@@ -190,6 +220,7 @@ func (s *Server) Hold(step string) {
 func (s *Server) Refuse() {
 	s.control.Lock()
 	defer s.control.Unlock()
+	s.moving = nil
 	s.hold.refuse(pgwire.Promoting)
 	s.log.Warn("logins refused: an operator must decide")
 }
