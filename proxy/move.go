@@ -233,15 +233,8 @@ func (s *session) unpack(p *pair, b *backend, firstBy time.Time) (*pair, error) 
 // reports returns the ParameterStatus messages among whole messages of a server's. The client has not been told them, and the new backend's state has
 // been made after them; the other words of a backend that was cut are dropped.
 func reports(words []byte) (found []byte) {
-	for len(words) >= headerLength {
-		length, whole := messageLength(words)
-		if !whole {
-			break
-		}
-		if words[0] == 'S' {
-			found = append(found, words[:length]...)
-		}
-		words = words[length:]
+	for report := range reportsIn(words) {
+		found = append(found, report...)
 	}
 	return found
 }

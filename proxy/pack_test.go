@@ -78,3 +78,12 @@ func TestARefusalOfTheNamesOfCustomSettingsIsTheAskersOwnUntilThereAreSeveral(t 
 	_, unknown := ask(&hopeless, "")
 	equal(t, "unknown without another question", unknown, true)
 }
+
+func TestWhatALoginReportsIsReadPastALongNotice(t *testing.T) {
+	x := &exchange{}
+	x.ready.messages = []byte(encode(&pgproto3.NoticeResponse{Severity: "NOTICE", Code: "00000", Message: strings.Repeat("S long ", siftMax/4)},
+		&pgproto3.ParameterStatus{Name: "is_superuser", Value: "on"}, &pgproto3.ReadyForQuery{TxStatus: 'I'}))
+	equal(t, "is_superuser", x.told()["is_superuser"], "on")
+	x.ready.messages = []byte("S\x00\x00\x00\x09TimeZ")
+	equal(t, "reports in what is no whole message", len(x.told()), 0)
+}
