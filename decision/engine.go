@@ -261,7 +261,8 @@ func (e *Engine) rehold(was Place, s *sight) {
 // open lets logins go to the writer. The transition's note, and the record, are durable by now.
 func (e *Engine) open(s *sight) {
 	w := e.rec.Writer
-	if e.opened != e.rec.Epoch {
+	first := e.opened != e.rec.Epoch
+	if first {
 		e.note(Note{Header: e.head(s.situation.String()), From: e.state, To: e.state, Step: e.step, Kind: NoteOpened,
 			Message: fmt.Sprintf("epoch %d is open on %s", e.rec.Epoch, w.Node),
 			Operands: []Operand{{"node", w.Node}, {"address", w.Address}, {"system_identifier", w.SystemID},
@@ -274,7 +275,9 @@ func (e *Engine) open(s *sight) {
 	e.opened = e.rec.Epoch
 	o := Open{Header: e.head(s.situation.String()), Epoch: e.rec.Epoch, Node: w.Node, Address: w.Address, Lossless: e.kept()}
 	e.marks, e.successorSince = marks{}, Opt[Instant]{}
-	e.openID = o.ID
+	if first { // what becomes of the sessions that waited is told of the first opening of an epoch
+		e.openID = o.ID
+	}
 	e.emit(o)
 	if c := e.rec.LastChange; c.Known && c.V.Epoch == e.rec.Epoch && c.V.Kind != ChangeAdopted {
 		e.emit(Checkpoint{Header: e.head(s.situation.String()), Node: w.Node})

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -120,6 +121,9 @@ func (s *session) settleAtRest(p *pair) {
 	case p.backend.cut.Err() != nil:
 		s.srv.rest.forget(s)
 		s.endAtRest(p, whyCut(p.backend))
+	case errors.Is(err, errDrainOver):
+		s.baggage = baggage{}
+		s.resume(p)
 	case err != nil:
 		s.srv.rest.forget(s)
 		defer s.srv.sessions.Done()
@@ -185,6 +189,7 @@ func (r *rest) begin(epoch uint64, drained func(), limit *time.Timer, survey *su
 	defer r.mu.Unlock()
 	if r.limit != nil {
 		r.limit.Stop()
+		r.survey.end()
 	}
 	r.epoch, r.complete, r.drained, r.limit, r.survey = epoch, false, drained, limit, survey
 	r.asked = map[*session]*pair{}
@@ -201,6 +206,7 @@ func (r *rest) end(epoch uint64) (asked, waiting map[*session]*pair) {
 		return nil, nil
 	}
 	r.limit.Stop()
+	r.survey.end()
 	asked, waiting = r.asked, r.waiting
 	r.epoch, r.drained, r.asked, r.waiting = 0, nil, nil, nil
 	return asked, waiting

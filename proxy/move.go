@@ -56,12 +56,12 @@ type Relocated struct{ Moved, Ended int }
 
 // Relocate decides about the sessions that waited across the cut of an older epoch: they are moved to the open epoch's writer if what the change may
 // have lost allows it (continuity.mode), else they end. It returns at once; done is called, once, when all of them are moved or ended, and not at
-// all when there were none.
+// all when there were none, nor for an epoch that was decided about before.
 func (s *Server) Relocate(epoch uint64, lossless Lossless, done func(Relocated)) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	route := s.table.current()
-	if route == nil || route.Epoch != epoch {
+	if route == nil || route.Epoch != epoch || route == s.verdict.route { // opened again: what the change has lost does not change by that
 		return
 	}
 	mode := s.cfg.Load().Continuity.Mode
@@ -228,10 +228,20 @@ func (s *session) unpack(p *pair, b *backend, firstBy time.Time) (*pair, error) 
 		s.mu.Unlock()
 		s.srv.keys.repoint(s.issued, *s.running)
 	}
-	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient, owed: owed}
+	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient,
+		owed: slices.Concat(p.owed, reports(p.fromServer), owed)}
 	fresh.toServer.Store(p.toServer.Load())
 	fresh.toClient.Store(p.toClient.Load())
 	return fresh, nil
+}
+
+// reports returns the ParameterStatus messages among whole messages of a server's. The client has not been told them, and the new backend's state has
+// been made after them; the other words of a backend that was cut are dropped.
+func reports(words []byte) (found []byte) {
+	for report := range reportsIn(words) {
+		found = append(found, report...)
+	}
+	return found
 }
 
 // settleIn lets the session go on with its new backend.
@@ -242,7 +252,7 @@ func (s *session) settleIn(p *pair) {
 	s.srv.log.Debug("session moved", append(s.names(), "node", p.backend.node, "epoch", p.backend.epoch, "stall", stall)...)
 	s.baggage = baggage{}
 	if err := s.client.resume(); err != nil { // the stop has come
-		s.endAtRest(p, pgwire.Drained)
+		go s.endAtRest(p, pgwire.Drained)
 		return
 	}
 	s.resume(p)
@@ -260,10 +270,11 @@ func (s *session) endUnmoved(p *pair, why pgwire.Reason) {
 	s.endMove(p, s.baggage.immovable, why)
 }
 
-// endMove ends a session that was not moved.
+// endMove ends a session that was not moved. It does not wait for the last words: a client that does not read, as one in an idle pool does not, takes
+// their whole time, and the next session's turn must not wait for that.
 func (s *session) endMove(p *pair, result string, why pgwire.Reason) string {
 	s.srv.metrics.Moved(result).Inc()
-	s.endAtRest(p, why)
+	go s.endAtRest(p, why)
 	return result
 }
 

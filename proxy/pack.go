@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -34,6 +35,9 @@ const (
 // packReserve is what a session that is being packed leaves of hold.session, so that the answer comes before the drain is undone.
 const packReserve = time.Second
 
+// errDrainOver: the drain was undone while the session waited for its turn to be packed; nothing was asked of its backend.
+var errDrainOver = errors.New("drain is over")
+
 // baggage is what a session takes along to another backend. It belongs to whoever owns the session at rest.
 type baggage struct {
 	state      *continuity.State
@@ -58,8 +62,8 @@ func (p packing) enter(ctx context.Context) bool {
 
 func (p packing) leave() { <-p }
 
-// pack asks the session's backend for all that another backend needs to take its place. The session is at rest and belongs to the caller. An error
-// means that the backend cannot be used any more.
+// pack asks the session's backend for all that another backend needs to take its place. The session is at rest and belongs to the caller. After
+// errDrainOver the backend is as it was; every other error means that it cannot be used any more.
 func (s *session) pack(p *pair) error {
 	now := time.Now()
 	cfg := s.srv.cfg.Load()
@@ -71,33 +75,45 @@ func (s *session) pack(p *pair) error {
 	s.srv.packed.Add(1)
 	defer s.srv.packed.Add(-1)
 	survey := s.srv.rest.surveyed()
+	ctx, stop := context.WithCancelCause(p.backend.cut) // what is waited for before the backend is asked
+	defer stop(nil)
+	defer context.AfterFunc(survey.over, func() { stop(errDrainOver) })()
 	select {
 	case <-survey.passwords:
-	case <-p.backend.cut.Done():
-		return context.Cause(p.backend.cut)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	if s.baggage.credential, s.baggage.immovable = s.credential(); s.baggage.immovable != "" {
 		return nil
 	}
-	if !s.srv.packing.enter(p.backend.cut) {
-		return context.Cause(p.backend.cut)
+	if !s.srv.packing.enter(ctx) {
+		return context.Cause(ctx)
 	}
 	defer s.srv.packing.leave()
-	_ = p.backend.SetDeadline(s.baggage.until.Add(-packReserve))
-	if err := s.takeState(p, &survey.census); err != nil {
+	by := s.baggage.until.Add(-packReserve)
+	if !time.Now().Before(by) { // its turn has come too late, and a question that is cut short would cost the backend
+		s.baggage.immovable = moveTimedOut
+		return nil
+	}
+	_ = p.backend.SetDeadline(by)
+	err := s.takeState(ctx, p, &survey.census)
+	if cleared := p.backend.SetDeadline(time.Time{}); err == nil {
+		err = cleared
+	}
+	if err != nil {
 		return fmt.Errorf("ask %s for the session's state: %w", p.backend.node, err)
 	}
-	return p.backend.SetDeadline(time.Time{})
+	return nil
 }
 
 // takeState asks the backend. What the server says to the client meanwhile is kept for it.
-func (s *session) takeState(p *pair, census *census) error {
+func (s *session) takeState(ctx context.Context, p *pair, census *census) error {
 	rw := fromBackend(p.fromServer, p.backend.conn)
-	names, unknown, aside, err := census.names(p.backend.cut, s.who.database, rw)
-	p.fromServer = aside
+	names, unknown, aside, err := census.names(ctx, s.who.database, rw)
 	if err != nil {
 		return err
 	}
+	p.fromServer = aside
 	known := knownFrom(p.tracker.Recall())
 	known.Custom = append(known.Custom, names...)
 	known.CustomUnknown = known.CustomUnknown || unknown

@@ -233,7 +233,7 @@ func (s *Server) Cut(epoch uint64, why pgwire.Reason) (sessions int) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	_, waiting := s.rest.state()
-	sessions = s.forwarder.states().Open + waiting
+	sessions = s.forwarder.states().Open + waiting + int(s.packed.Load())
 	stay := s.cutLocked(epoch, why)
 	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String(), "ended", sessions-stay, "waiting", stay)
 	return max(sessions-stay, 0)

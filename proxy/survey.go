@@ -13,6 +13,9 @@ import (
 
 // survey is what a drain finds out once, for all of its sessions.
 type survey struct {
+	// over is done when the drain is: nobody waits for its findings any more.
+	over context.Context
+	end  context.CancelFunc
 	// passwords is closed when it is known whose password has changed.
 	passwords chan struct{}
 	census    census
@@ -21,6 +24,7 @@ type survey struct {
 // survey begins one.
 func (s *Server) survey(pinned map[*session]*pair) *survey {
 	v := &survey{passwords: make(chan struct{})}
+	v.over, v.end = context.WithCancel(s.ctx)
 	roles := map[string]bool{}
 	for session := range pinned {
 		roles[session.who.user] = true
@@ -28,7 +32,10 @@ func (s *Server) survey(pinned map[*session]*pair) *survey {
 	s.loops.Go(func() {
 		defer close(v.passwords)
 		if s.cfg.Load().Continuity.Mode != MoveOff {
-			s.credentials.refresh(s.ctx, slices.Collect(maps.Keys(roles)))
+			// However many roles there are: of those that it does not come to the server will say.
+			ctx, cancel := context.WithTimeout(v.over, questionTimeout)
+			defer cancel()
+			s.credentials.refresh(ctx, slices.Collect(maps.Keys(roles)))
 		}
 	})
 	return v
@@ -39,7 +46,13 @@ func (s *Server) survey(pinned map[*session]*pair) *survey {
 type census struct {
 	mu sync.Mutex
 	of map[string]*tally
+	// refused counts, by database, the sessions whose server would not answer.
+	refused map[string]int
 }
+
+// refusalsMax is how many sessions of a database are refused an answer before the others are not asked any more. A refusal may be the session's own
+// affair (a replication connection, a short statement_timeout, a cancel request), or the database's.
+const refusalsMax = 3
 
 // tally is what the functions of one database set.
 type tally struct {
@@ -47,7 +60,7 @@ type tally struct {
 	names []string
 	// unknown: there may be others.
 	unknown bool
-	// lost: the backend that was asked is gone, and somebody else has to ask.
+	// lost: the backend that was asked is gone or has refused, and somebody else has to ask.
 	lost bool
 }
 
@@ -87,13 +100,29 @@ func (c *census) ask(database string, t *tally, rw io.ReadWriter) (aside []byte,
 	t.names, aside, err = continuity.CustomNames(rw)
 	switch {
 	case err == nil:
-	case errors.As(err, &refused), errors.Is(err, continuity.ErrTooManyNames):
+	case errors.Is(err, continuity.ErrTooManyNames):
 		t.unknown, err = true, nil
+	case errors.As(err, &refused):
+		t.unknown, err = true, nil
+		t.lost = c.another(database, true)
 	default:
-		t.lost = true
-		c.mu.Lock()
-		delete(c.of, database)
-		c.mu.Unlock()
+		t.lost = c.another(database, false)
 	}
 	return aside, err
+}
+
+// another lets the next session ask, unless enough were refused.
+func (c *census) another(database string, refused bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if refused {
+		if c.refused == nil {
+			c.refused = map[string]int{}
+		}
+		if c.refused[database]++; c.refused[database] >= refusalsMax {
+			return false
+		}
+	}
+	delete(c.of, database)
+	return true
 }
