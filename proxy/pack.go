@@ -27,7 +27,8 @@ const (
 
 // Reasons for which a session cannot be moved, besides those of package continuity and of its credential.
 const (
-	immovableOff    = "continuity_off"
+	immovableOff = "continuity_off"
+	// immovableOpaque is for lists: such a session is never found at rest.
 	immovableOpaque = "opaque"
 )
 
@@ -44,20 +45,6 @@ type baggage struct {
 	since, until time.Time
 }
 
-// packing bounds how many backends are asked for their session's state at the same time.
-type packing chan struct{}
-
-func (p packing) enter(ctx context.Context) bool {
-	select {
-	case p <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (p packing) leave() { <-p }
-
 // pack asks the session's backend for all that another backend needs to take its place. The session is at rest and belongs to the caller. An error
 // means that the backend cannot be used any more.
 func (s *session) pack(p *pair) error {
@@ -68,8 +55,8 @@ func (s *session) pack(p *pair) error {
 		s.baggage.immovable = immovableOff
 		return nil
 	}
-	s.srv.packed.Add(1)
-	defer s.srv.packed.Add(-1)
+	s.srv.packing.Add(1)
+	defer s.srv.packing.Add(-1)
 	survey := s.srv.rest.surveyed()
 	select {
 	case <-survey.passwords:
@@ -79,10 +66,12 @@ func (s *session) pack(p *pair) error {
 	if s.baggage.credential, s.baggage.immovable = s.credential(); s.baggage.immovable != "" {
 		return nil
 	}
-	if !s.srv.packing.enter(p.backend.cut) {
+	select {
+	case survey.slots <- struct{}{}:
+		defer func() { <-survey.slots }()
+	case <-p.backend.cut.Done():
 		return context.Cause(p.backend.cut)
 	}
-	defer s.srv.packing.leave()
 	_ = p.backend.SetDeadline(s.baggage.until.Add(-packReserve))
 	if err := s.takeState(p, &survey.census); err != nil {
 		return fmt.Errorf("ask %s for the session's state: %w", p.backend.node, err)
