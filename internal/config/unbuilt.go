@@ -12,12 +12,12 @@ const (
 // than its default is refused, so that nobody believes to be protected by something that does not happen. Whoever builds a feature deletes
 // its rows here and the remark in docs/CONFIGURATION.md; a test holds the two together.
 var unbuiltKeys = map[string]string{
-	"read.address":             noReadPath,
-	"read.max_lag":             noReadPath,
-	"node.agent":               "there is no agent beside PostgreSQL",
-	"durability.floor":         noDurability,
-	"etcd.endpoints":           noSeveral,
-	"etcd.prefix":              noSeveral,
+	"read.address":     noReadPath,
+	"read.max_lag":     noReadPath,
+	"node.agent":       "there is no agent beside PostgreSQL",
+	"durability.floor": noDurability,
+	"etcd.endpoints":   noSeveral,
+	"etcd.prefix":      noSeveral,
 }
 
 // defaultOnly says in the documentation what may be written for such a key.
