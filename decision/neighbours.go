@@ -27,11 +27,16 @@ func (e *Engine) rival() string {
 	return ""
 }
 
-// liftFence undoes a fence by SQL once the node is the open writer again, or nothing else keeps it from being opened, or it is a standby: what was meant to keep writes off an old writer must
-// not keep them off when its turn comes.
+// liftFence undoes a fence by SQL once the node is the open writer again, or nothing else keeps it from being opened, or it is a standby: what was meant
+// to keep writes off an old writer must not keep them off when its turn comes.
 func (e *Engine) liftFence(s *sight) {
 	v := e.viewOf(e.rec.Fenced)
-	if e.rec.Fenced == "" || v == nil || e.unfence.busy || e.lateFence.Known || e.change.Known && !s.unfence || e.unfence.sent.Known && e.now.Sub(e.unfence.sent.V) < askAgain {
+	if e.rec.Fenced == "" || v == nil {
+		return
+	}
+	asked := e.unfence.busy || e.unfence.sent.Known && e.now.Sub(e.unfence.sent.V) < askAgain
+	fencing := e.lateFence.Known || e.change.Known && !s.unfence // a fence may yet take hold, or is meant to stand
+	if asked || fencing {
 		return
 	}
 	isWriter := (s.unfence || e.state.open() && v.node.Name == e.rec.Writer.Node) && e.class(v) == classPrimary

@@ -18,11 +18,8 @@ func (e *Engine) Plan(c Switch) ([]PlanStep, Opt[Refusal]) {
 	return e.planSteps(c), refusal
 }
 
+// planSteps tells the steps of the order, be it refused or not, in the order in which they would be taken.
 func (e *Engine) planSteps(c Switch) []PlanStep {
-	drain := c.Drain
-	if drain == 0 {
-		drain = e.cfg.DrainTimeout
-	}
 	old := e.rec.Writer.Node
 	late := "the switchover is undone, and every session goes on as if nothing had happened"
 	if c.Force {
@@ -31,7 +28,7 @@ func (e *Engine) planSteps(c Switch) []PlanStep {
 	return []PlanStep{
 		{Checking, fmt.Sprintf("the order is made durable; new logins wait from here on (hold.login, then 57P03); %s and %s are asked once more, and every "+
 			"criterion is judged again", old, c.To)},
-		{Draining, fmt.Sprintf("open transactions have %s to end; a session that is idle, or becomes idle, waits with its backend untouched; after that %s", drain, late)},
+		{Draining, fmt.Sprintf("open transactions have %s to end; a session that is idle, or becomes idle, waits with its backend kept; after that %s", e.drainOf(c), late)},
 		{Cutting, fmt.Sprintf("every path to %s is closed for good; sessions that can be moved wait on, each of the others ends with 08006, one after the other", old)},
 		{Reprobing, old + " is asked for its position"},
 		{Fencing, e.fencePlan(old)},
@@ -39,8 +36,8 @@ func (e *Engine) planSteps(c Switch) []PlanStep {
 		{StepPromoting, fmt.Sprintf("the point of no return: the promotion of %s is made durable, with nothing lost proven, and asked for; at most %s", c.To,
 			e.cfg.PromoteTimeout.Round(time.Second))},
 		{Verifying, fmt.Sprintf("%s shows that its timeline continues that of %s at or after its end, and that it commits", c.To, old)},
-		{Opening, fmt.Sprintf("epoch %d is opened on %s, sessions that wait are moved there, logins that wait are let go at a growing rate, and %s makes a checkpoint; %s is then to be made a standby of it "+
-			"by hand (pgtether prints how)", e.rec.Epoch+1, c.To, c.To, old)},
+		{Opening, fmt.Sprintf("epoch %d is opened on %s, sessions that wait are moved there, logins that wait are let go at a growing rate, and %s makes a "+
+			"checkpoint; %s is then to be made a standby of it by hand (pgtether prints how)", e.rec.Epoch+1, c.To, c.To, old)},
 	}
 }
 

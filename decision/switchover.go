@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -68,10 +69,7 @@ func (e *Engine) judgeSwitch(c Switch) (p Planned, refusal Opt[Refusal]) {
 	case c.Drain < 0:
 		return p, refuse(RefusedBlocked, "", "the time for open transactions must not be negative")
 	}
-	p = Planned{Node: c.To, Address: e.views[i].node.Address, At: e.now, Force: c.Force, Drain: c.Drain}
-	if p.Drain == 0 {
-		p.Drain = e.cfg.DrainTimeout
-	}
+	p = Planned{Node: c.To, Address: e.views[i].node.Address, At: e.now, Force: c.Force, Drain: e.drainOf(c)}
 	if most := e.cfg.HoldSession - holdReserve; p.Drain > most {
 		return p, refuse(RefusedBlocked, "shorten it, or raise hold.session", "open transactions may take at most %s (hold.session less %s), not %s", most,
 			holdReserve, p.Drain)
@@ -81,6 +79,9 @@ func (e *Engine) judgeSwitch(c Switch) (p Planned, refusal Opt[Refusal]) {
 	}
 	return p, Opt[Refusal]{}
 }
+
+// drainOf is how long open transactions may take to end in a switchover that is ordered so.
+func (e *Engine) drainOf(c Switch) time.Duration { return cmp.Or(c.Drain, e.cfg.DrainTimeout) }
 
 // countermand takes back an order that has not begun.
 func (e *Engine) countermand(why string) {

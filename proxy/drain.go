@@ -15,7 +15,8 @@ const endWithin = 2 * time.Second
 // rest is where sessions wait at the end of their transaction while the writer is changed. Such a session belongs to nobody else: the forwarder has
 // handed both connections back, and what its client sends meanwhile stays in the kernel.
 //
-// Invariant: waiting sessions are of an epoch that is being drained, until that ends: by Undrain, when they go on, or by a cut, when they end.
+// Invariant: waiting sessions are of an epoch that is being drained, until that ends: by Undrain, when they go on, or by a cut, when those that can be
+// moved are stranded and the others end.
 type rest struct {
 	mu sync.Mutex
 	// epoch is the one that is drained; 0 when none is.
@@ -37,9 +38,10 @@ type SessionsLeft struct {
 	Waiting, InTransaction, Active, Idle, Opaque int
 }
 
-// Drain stops every session of the epochs up to and including epoch at the end of its transaction and keeps it waiting there, its backend untouched,
-// until Undrain or Cut, but no longer than hold.session: then it is undone. A session that is idle stops now. Opaque sessions cannot be stopped and are not waited for. drained is called once, from
-// any goroutine, when no session is left that is still to stop; not after Undrain or Cut. The caller has called Hold: nothing new begins.
+// Drain stops every session of the epochs up to and including epoch at the end of its transaction and keeps it waiting there until Undrain or Cut, but
+// no longer than hold.session: then it is undone. A session that is idle stops now. Its backend is asked for the session's state, which changes
+// nothing of it, and is kept. Opaque sessions cannot be stopped and are not waited for. drained is called once, from any goroutine, when no session is
+// left that is still to stop; not after Undrain or Cut. The caller has called Hold: nothing new begins.
 func (s *Server) Drain(epoch uint64, drained func()) {
 	s.control.Lock()
 	defer s.control.Unlock()
@@ -83,7 +85,7 @@ func (s *Server) Draining() (SessionsLeft, bool) {
 		return SessionsLeft{}, false
 	}
 	n := s.forwarder.states()
-	return SessionsLeft{Waiting: waiting, InTransaction: n.InTransaction, Active: n.Active, Idle: n.Idle + int(s.packed.Load()),
+	return SessionsLeft{Waiting: waiting, InTransaction: n.InTransaction, Active: n.Active, Idle: n.Idle + int(s.packing.Load()),
 		Opaque: n.Opaque}, true
 }
 
@@ -105,10 +107,8 @@ func (s *session) restLocked(p *pair) {
 func (s *session) rested(p *pair) {
 	switch {
 	case s.srv.roster.isStopping():
-		s.srv.rest.forget(s)
 		s.endAtRest(p, pgwire.Drained)
 	case p.backend.cut.Err() != nil:
-		s.srv.rest.forget(s)
 		s.endAtRest(p, whyCut(p.backend))
 	default:
 		s.settleAtRest(p)
@@ -119,13 +119,11 @@ func (s *session) rested(p *pair) {
 func (s *session) settleAtRest(p *pair) {
 	switch err := s.pack(p); {
 	case p.backend.cut.Err() != nil:
-		s.srv.rest.forget(s)
 		s.endAtRest(p, whyCut(p.backend))
 	case errors.Is(err, errDrainOver):
 		s.baggage = baggage{}
 		s.resume(p)
 	case err != nil:
-		s.srv.rest.forget(s)
 		defer s.srv.sessions.Done()
 		s.ended(p, result{end: endServerLost, err: err, clean: true})
 	case s.srv.rest.wait(s, p):
@@ -148,8 +146,8 @@ func (s *session) endAtRest(p *pair, why pgwire.Reason) {
 }
 
 // afterCut decides what becomes of the sessions that waited when their epoch was cut. Their backends are gone. Those that can be moved wait for the
-// next writer; each of the others ends with an error of its own at its boundary. It returns how many stay.
-func (s *Server) afterCut(waiting map[*session]*pair, why pgwire.Reason) (stay int) {
+// next writer; each of the others ends with an error of its own at its boundary. It returns how many are kept.
+func (s *Server) afterCut(waiting map[*session]*pair, why pgwire.Reason) (kept int) {
 	keep, ending := map[*session]*pair{}, map[*session]*pair{}
 	stopping := s.roster.isStopping() || why == pgwire.Killed
 	for session, p := range waiting {
@@ -263,11 +261,13 @@ func (r *rest) surveyed() *survey {
 	return r.survey
 }
 
-// whoWaits returns the sessions that wait.
+// whoWaits returns the sessions that wait; the map is the caller's.
 func (r *rest) whoWaits() map[*session]*pair {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.waiting)
+	who := make(map[*session]*pair, len(r.waiting))
+	maps.Copy(who, r.waiting)
+	return who
 }
 
 // state returns the epoch that is being drained, 0 for none, and how many sessions wait.

@@ -36,6 +36,19 @@ func (h *harness) waiting() int {
 	return n.Waiting
 }
 
+func TestAReloadChangesHowManySessionsTheNextDrainAsksAtOnce(t *testing.T) {
+	cfg := testConfig()
+	h := startServer(t, cfg, Deps{})
+	cfg.Continuity.MovesAtOnce += 3
+	if err := h.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	h.startDrain(1)
+	if n := cap(h.rest.surveyed().slots); n != cfg.Continuity.MovesAtOnce {
+		t.Errorf("%d are asked at once, want %d", n, cfg.Continuity.MovesAtOnce)
+	}
+}
+
 func TestADrainStopsEachSessionAtTheEndOfItsTransactionAndNothingNewStarts(t *testing.T) {
 	onEachForwarder(t, func(t *testing.T) {
 		var heard atomic.Int64

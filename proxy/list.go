@@ -1,13 +1,16 @@
 package proxy
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // SessionInfo describes one pinned session at a moment.
 type SessionInfo struct {
 	ID uint64
 	// Client is the address and port that it comes from.
 	Client, User, Database string
-	// State is active, idle, in_transaction, waiting (stopped by a drain) or opaque.
+	// State is active, idle, in_transaction, waiting (stopped by a drain, also after the cut) or opaque.
 	State string
 	// Since is when it was pinned.
 	Since time.Time
@@ -23,6 +26,7 @@ type SessionInfo struct {
 func (s *Server) Sessions() []SessionInfo {
 	pinned := s.roster.sessions()
 	waiting := s.rest.whoWaits()
+	maps.Copy(waiting, s.stranded.sessions())
 	list := make([]SessionInfo, 0, len(pinned))
 	for session, p := range pinned {
 		_, waits := waiting[session]

@@ -280,7 +280,7 @@ func (s *session) endMove(p *pair, result string, why pgwire.Reason) string {
 
 // MoveResults lists what can become of a session that a change of the writer finds at rest: the label values of pgtether_sessions_moved_total.
 func MoveResults() []string {
-	results := []string{moveDone, moveTimedOut, moveLossy, moveFailed, moveInterrupted, immovableOff, immovableOpaque}
+	results := []string{moveDone, moveTimedOut, moveLossy, moveFailed, moveInterrupted, immovableOff}
 	for _, o := range continuity.Obstacles() {
 		results = append(results, string(o))
 	}

@@ -212,6 +212,9 @@ func TestASessionWaitsForItsWriterNoLongerThanHoldSession(t *testing.T) {
 	eventually(t, "it waits", func() bool { return over() == 1 })
 	began := time.Now()
 	h.Cut(1, pgwire.Drained)
+	if list := h.Sessions(); len(list) != 1 || list[0].State != "waiting" {
+		t.Errorf("after the cut it is listed as %+v", list)
+	}
 	_, err := c.Exec(ctx, "SELECT 1").ReadAll()
 	if took := time.Since(began); codeOf(err) != "08006" || took < 2*time.Second {
 		t.Errorf("after %v: %v", took, err)

@@ -28,7 +28,8 @@ const (
 
 // Reasons for which a session cannot be moved, besides those of package continuity and of its credential.
 const (
-	immovableOff    = "continuity_off"
+	immovableOff = "continuity_off"
+	// immovableOpaque is for lists: such a session is never found at rest.
 	immovableOpaque = "opaque"
 )
 
@@ -48,20 +49,6 @@ type baggage struct {
 	since, until time.Time
 }
 
-// packing bounds how many backends are asked for their session's state at the same time.
-type packing chan struct{}
-
-func (p packing) enter(ctx context.Context) bool {
-	select {
-	case p <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (p packing) leave() { <-p }
-
 // pack asks the session's backend for all that another backend needs to take its place. The session is at rest and belongs to the caller. After
 // errDrainOver the backend is as it was; every other error means that it cannot be used any more.
 func (s *session) pack(p *pair) error {
@@ -72,8 +59,8 @@ func (s *session) pack(p *pair) error {
 		s.baggage.immovable = immovableOff
 		return nil
 	}
-	s.srv.packed.Add(1)
-	defer s.srv.packed.Add(-1)
+	s.srv.packing.Add(1)
+	defer s.srv.packing.Add(-1)
 	survey := s.srv.rest.surveyed()
 	ctx, stop := context.WithCancelCause(p.backend.cut) // what is waited for before the backend is asked
 	defer stop(nil)
@@ -86,10 +73,12 @@ func (s *session) pack(p *pair) error {
 	if s.baggage.credential, s.baggage.immovable = s.credential(); s.baggage.immovable != "" {
 		return nil
 	}
-	if !s.srv.packing.enter(ctx) {
+	select {
+	case survey.slots <- struct{}{}:
+		defer func() { <-survey.slots }()
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer s.srv.packing.leave()
 	by := s.baggage.until.Add(-packReserve)
 	if !time.Now().Before(by) { // its turn has come too late, and a question that is cut short would cost the backend
 		s.baggage.immovable = moveTimedOut

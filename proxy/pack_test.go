@@ -17,9 +17,16 @@ func TestADrainThatIsUndoneReleasesSessionsThatWaitToBeAskedForTheirState(t *tes
 		h := startServer(t, cfg, Deps{})
 		h.open(pg.route(1))
 		clients := []*testClient{h.login(), h.login(), h.login()}
-		h.packing <- struct{}{} // a session whose server does not answer has the only turn
+		for _, c := range clients {
+			c.query("begin")
+		}
 		over := h.startDrain(1)
-		eventually(t, "all are at rest", func() bool { return h.packed.Load() == 3 })
+		turns := h.rest.surveyed().slots
+		turns <- struct{}{} // a session whose server does not answer has the only turn
+		for _, c := range clients {
+			c.query("commit")
+		}
+		eventually(t, "all are at rest", func() bool { return h.packing.Load() == 3 })
 		for _, c := range clients {
 			c.write(appendQuery(nil, "asked meanwhile"))
 		}
@@ -27,10 +34,10 @@ func TestADrainThatIsUndoneReleasesSessionsThatWaitToBeAskedForTheirState(t *tes
 		for _, c := range clients {
 			same(t, "on its old backend", c.messages(), []string{"D asked meanwhile", "C SELECT 1", "Z I"})
 		}
-		if over() != 0 || h.packed.Load() != 0 {
-			t.Errorf("the drain was over %d times, %d sessions are packed", over(), h.packed.Load())
+		if over() != 0 || h.packing.Load() != 0 {
+			t.Errorf("the drain was over %d times, %d sessions are packed", over(), h.packing.Load())
 		}
-		h.packing.leave()
+		<-turns
 	})
 }
 

@@ -40,8 +40,9 @@ type Deps struct {
 
 // Stats is how many clients there are at a moment.
 type Stats struct {
-	// Open is the number of pinned sessions, those that wait in a drain included (as Idle). Active, Idle, InTransaction and Opaque are parts of it: the server works on a request, waits for one
-	// outside a transaction, waits for one inside a transaction, and TLS passed through.
+	// Open is the number of pinned sessions, those that wait for a change of the writer included (as Idle). Active, Idle, InTransaction and
+	// Opaque are parts of it: the server works on a request, waits for one outside a transaction, waits for one inside a transaction, and TLS
+	// passed through.
 	Open, Active, Idle, InTransaction, Opaque int
 	// Held is the number of logins that wait for a writer.
 	Held int
@@ -54,7 +55,7 @@ type Server struct {
 	log     *slog.Logger
 	cfg     atomic.Pointer[settings]
 
-	// control serialises Open, Hold and Cut.
+	// control serialises what changes the way of sessions: Open, Hold, Refuse, Drain, Undrain, Cut and Relocate.
 	control sync.Mutex
 
 	table     *table
@@ -64,8 +65,7 @@ type Server struct {
 	pending   pending
 	roster    *roster
 	rest      rest
-	packing   packing
-	packed    atomic.Int64 // sessions that are being packed
+	packing   atomic.Int64 // sessions that are being packed
 	stranded  stranded
 	// verdict is the last one of Relocate, moving the open route while logins wait for sessions that are moved there; control guards both.
 	verdict verdict
@@ -110,7 +110,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		mock: mock, deps: deps, metrics: deps.Metrics, log: deps.Log,
 		table: newTable(), hold: newHoldQueue(cfg.Hold.Max, cfg.Hold.ReleasePerSecond, rand.Float64),
 		admission: newAdmission(cfg.Limits.LoginsUnderWay), counts: newCounts(), pending: pending{max: pendingMax},
-		roster: newRoster(), keys: newKeyring(), texts: pgwire.NewTexts(), packing: make(packing, cfg.Continuity.MovesAtOnce),
+		roster: newRoster(), keys: newKeyring(), texts: pgwire.NewTexts(),
 		cancelSlots: make(chan struct{}, cancelsAtOnce), cancelLimiter: newLimiter[netip.Addr](cancelsPerSecond, cancelBurst),
 		garbage: newLimiter[netip.Addr](1.0/60, 1), refused: newLimiter[netip.Addr](1, 50), failures: newLimiter[string](0.2, 5),
 	}
@@ -233,13 +233,14 @@ func (s *Server) Cut(epoch uint64, why pgwire.Reason) (sessions int) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	_, waiting := s.rest.state()
-	sessions = s.forwarder.states().Open + waiting + int(s.packed.Load())
-	stay := s.cutLocked(epoch, why)
-	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String(), "ended", sessions-stay, "waiting", stay)
-	return max(sessions-stay, 0)
+	sessions = s.forwarder.states().Open + waiting + int(s.packing.Load())
+	kept := s.cutLocked(epoch, why)
+	sessions = max(sessions-kept, 0) // more may have come to rest meanwhile
+	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String(), "ended", sessions, "waiting", kept)
+	return sessions
 }
 
-func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) (stay int) {
+func (s *Server) cutLocked(epoch uint64, why pgwire.Reason) (kept int) {
 	s.table.cut(epoch, why)
 	s.hold.close(epoch)
 	s.forwarder.cut(epoch, why)
@@ -258,7 +259,7 @@ func (s *Server) HeardAge(epoch uint64) (time.Duration, bool) { return s.forward
 func (s *Server) Stats() Stats {
 	stats := s.forwarder.states()
 	_, waiting := s.rest.state()
-	waiting += s.stranded.size() + int(s.packed.Load())
+	waiting += s.stranded.size() + int(s.packing.Load())
 	stats.Open += waiting
 	stats.Idle += waiting
 	stats.Held = s.hold.held()

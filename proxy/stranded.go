@@ -51,11 +51,23 @@ func (m *stranded) take(e *stay) bool {
 func (m *stranded) takeAll() map[*session]*pair {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	all := m.sessionsLocked()
+	m.in = nil
+	return all
+}
+
+// sessions returns those that are there.
+func (m *stranded) sessions() map[*session]*pair {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sessionsLocked()
+}
+
+func (m *stranded) sessionsLocked() map[*session]*pair {
 	all := make(map[*session]*pair, len(m.in))
 	for e := range m.in {
 		all[e.session] = e.pair
 	}
-	m.in = nil
 	return all
 }
 

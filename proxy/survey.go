@@ -11,11 +11,14 @@ import (
 	"github.com/pgtether/pgtether/internal/continuity"
 )
 
-// survey is what a drain finds out once, for all of its sessions.
+// survey is what a drain finds out once, for all of its sessions, and what they share while each of them finds out the rest.
 type survey struct {
 	// over is done when the drain is: nobody waits for its findings any more.
 	over context.Context
 	end  context.CancelFunc
+	// slots bounds how many backends are asked for their session's state at the same time. It belongs to the drain, so that a reload of
+	// continuity.moves_at_once counts from the next one on.
+	slots chan struct{}
 	// passwords is closed when it is known whose password has changed.
 	passwords chan struct{}
 	census    census
@@ -23,7 +26,8 @@ type survey struct {
 
 // survey begins one.
 func (s *Server) survey(pinned map[*session]*pair) *survey {
-	v := &survey{passwords: make(chan struct{})}
+	cfg := s.cfg.Load().Continuity
+	v := &survey{slots: make(chan struct{}, cfg.MovesAtOnce), passwords: make(chan struct{})}
 	v.over, v.end = context.WithCancel(s.ctx)
 	roles := map[string]bool{}
 	for session := range pinned {
@@ -31,7 +35,7 @@ func (s *Server) survey(pinned map[*session]*pair) *survey {
 	}
 	s.loops.Go(func() {
 		defer close(v.passwords)
-		if s.cfg.Load().Continuity.Mode != MoveOff {
+		if cfg.Mode != MoveOff {
 			// However many roles there are: of those that it does not come to the server will say.
 			ctx, cancel := context.WithTimeout(v.over, questionTimeout)
 			defer cancel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os/signal"
 	"syscall"
@@ -129,18 +130,13 @@ func (o *switchOrder) run(cmd *cobra.Command) error {
 		return errors.Join(err, p.err)
 	}
 	if o.json {
-		p = newPrinter(nothing{})
+		p = newPrinter(io.Discard)
 	}
 	p.line()
 	p.line(text(begun.Message))
 	w := watcher{order: o, client: c, p: p, since: begun.ID, began: time.Now()}
 	return errors.Join(w.watch(cmd.Context(), interrupted, stop), p.err)
 }
-
-// nothing takes what is not to be shown.
-type nothing struct{}
-
-func (nothing) Write(b []byte) (int, error) { return len(b), nil }
 
 // preview shows what would happen, and says why it may not; empty when it may.
 func (o *switchOrder) preview(cmd *cobra.Command, c *client, p *printer) (why string, err error) {

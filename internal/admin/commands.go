@@ -69,17 +69,25 @@ func (s *Server) plain(w http.ResponseWriter, r *http.Request, c decision.Comman
 
 // command hands a command to the engine and renders what became of it.
 func (s *Server) command(w http.ResponseWriter, r *http.Request, c decision.Command, accepted int) {
+	against := func(given CommandReply) decision.Decision { return given.Decision }
+	if given, ok := s.give(w, r, c, against); ok {
+		reply(w, r, accepted, commandBody{Message: given.Message, Decision: s.renderDecision(given.Decision)})
+	}
+}
+
+// give hands a command to the engine. Unless it was accepted it is answered here; against says which decision a refusal carries.
+func (s *Server) give(w http.ResponseWriter, r *http.Request, c decision.Command, against func(CommandReply) decision.Decision) (given CommandReply, ok bool) {
 	given, err := s.deps.Command(r.Context(), c)
 	if err != nil {
 		s.unavailable(w, r, err, "GET /events says whether it was carried out all the same")
-		return
+		return given, false
 	}
 	if refusal, refused := given.Refusal.Get(); refused {
-		s.refuseCommand(w, r, c, refusal, given.Decision)
-		return
+		s.refuseCommand(w, r, c, refusal, against(given))
+		return given, false
 	}
 	s.deps.Log.Info("admin command", "command", c.Name(), "client", r.RemoteAddr, "outcome", given.Message)
-	reply(w, r, accepted, commandBody{Message: given.Message, Decision: s.renderDecision(given.Decision)})
+	return given, true
 }
 
 // refuseCommand answers a command that the engine refuses, with the decision that stands against it.

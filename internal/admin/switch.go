@@ -65,20 +65,15 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	before := s.deps.EventsNewest()
-	given, err := s.deps.Command(r.Context(), c)
-	if err != nil {
-		s.unavailable(w, r, err, "GET /events says whether it was carried out all the same")
-		return
-	}
-	if refusal, refused := given.Refusal.Get(); refused {
+	given, ok := s.give(w, r, c, func(given CommandReply) decision.Decision {
 		if d, err := s.against(r.Context(), c); err == nil {
-			given.Decision = d
+			return d
 		}
-		s.refuseCommand(w, r, c, refusal, given.Decision)
-		return
+		return given.Decision
+	})
+	if ok {
+		reply(w, r, http.StatusAccepted, switchBody{ID: before, Message: given.Message, Decision: s.renderDecision(given.Decision)})
 	}
-	s.deps.Log.Info("admin command", "command", c.Name(), "client", r.RemoteAddr, "outcome", given.Message)
-	reply(w, r, http.StatusAccepted, switchBody{ID: before, Message: given.Message, Decision: s.renderDecision(given.Decision)})
 }
 
 // against is the decision that a switchover would meet with today's facts: what stands against it, rather than what is decided about now.

@@ -19,8 +19,8 @@ var verifierForm = regexp.MustCompile(`^SCRAM-SHA-256\$[1-9][0-9]{0,9}:[A-Za-z0-
 var md5Form = regexp.MustCompile(`^md5[0-9a-f]{32}$`)
 
 // parseVerifiers reads auth.verifier_file: one role per line, "role" "SCRAM-SHA-256$..." or "role" "md5...", in double quotes, as in PgBouncer's
-// auth_file; a quote inside is doubled. Empty lines and lines that begin with ; or # say nothing. What is wrong is reported with the line of that file; a verifier is
-// never part of a message.
+// auth_file; a quote inside is doubled. Empty lines and lines that begin with ; or # say nothing. What is wrong is reported with the line of that
+// file; a verifier is never part of a message.
 func parseVerifiers(r *report, file string, data []byte) map[string]Secret {
 	const path = "auth.verifier_file"
 	found := map[string]Secret{}
