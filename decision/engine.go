@@ -291,7 +291,8 @@ func (e *Engine) kept() Lossless {
 		return c.V.Lossless
 	}
 	v := e.viewOf(e.rec.Writer.Node)
-	if v == nil || e.ending.reason != CutDrained || !e.marks.cut.Known || !v.obs.StartedAgo.Known || v.obs.StartedAgo.V <= e.now.Sub(e.marks.cut.V) {
+	if v == nil || e.ending.reason != CutDrained || !e.marks.cut.Known || v.obs.Began < e.marks.cut.V || !v.obs.StartedAgo.Known ||
+		v.obs.StartedAgo.V <= e.now.Sub(e.marks.cut.V) {
 		return LosslessUnknown
 	}
 	return LosslessProven

@@ -45,6 +45,9 @@ type SessionsLeft struct {
 func (s *Server) Drain(epoch uint64, drained func()) {
 	s.control.Lock()
 	defer s.control.Unlock()
+	if s.roster.isStopping() {
+		return // every session ends at its boundary anyway
+	}
 	pinned := s.roster.sessions()
 	s.rest.begin(epoch, drained, time.AfterFunc(s.cfg.Load().Hold.Session, func() { s.Undrain(epoch) }), s.survey(pinned))
 	for session, p := range pinned {
@@ -85,7 +88,7 @@ func (s *Server) Draining() (SessionsLeft, bool) {
 		return SessionsLeft{}, false
 	}
 	n := s.forwarder.states()
-	return SessionsLeft{Waiting: waiting, InTransaction: n.InTransaction, Active: n.Active, Idle: n.Idle + int(s.packing.Load()),
+	return SessionsLeft{Waiting: waiting, InTransaction: n.InTransaction, Active: n.Active, Idle: n.Idle + int(s.resting.Load()),
 		Opaque: n.Opaque}, true
 }
 

@@ -140,6 +140,8 @@ func (s *Server) moveAll(route *openRoute) Relocated {
 // relocate gives the session a backend on the route in the place of the one that was cut, or ends it. When the route itself is cut meanwhile the
 // session waits for the next one.
 func (s *session) relocate(p *pair, route *openRoute) (result string) {
+	s.srv.resting.Add(1)
+	defer s.srv.resting.Add(-1)
 	ctx, cancel := context.WithDeadline(s.srv.ctx, s.baggage.until)
 	defer cancel()
 	for {
@@ -214,7 +216,11 @@ func (s *session) unpack(p *pair, b *backend, firstBy time.Time) (*pair, error) 
 	_ = b.SetDeadline(time.Now().Add(serverPatience))
 	owed, err := s.baggage.state.Replay(fromBackend(slices.Clone(x.in.rest()), b.conn), x.told())
 	if err != nil {
-		return nil, fmt.Errorf("make the session's state on %s: %w", b.node, err)
+		err = fmt.Errorf("make the session's state on %s: %w", b.node, err)
+		if refused := new(continuity.Refusal); !errors.As(err, &refused) && !errors.Is(err, continuity.ErrShape) && !errors.Is(err, continuity.ErrStream) {
+			err = x.backendError(err) // the connection is gone: another one may do
+		}
+		return nil, err
 	}
 	if !s.srv.table.isOpen(b.epoch) {
 		return nil, x.backendError(errSevered)

@@ -59,8 +59,8 @@ func (s *session) pack(p *pair) error {
 		s.baggage.immovable = immovableOff
 		return nil
 	}
-	s.srv.packing.Add(1)
-	defer s.srv.packing.Add(-1)
+	s.srv.resting.Add(1)
+	defer s.srv.resting.Add(-1)
 	survey := s.srv.rest.surveyed()
 	ctx, stop := context.WithCancelCause(p.backend.cut) // what is waited for before the backend is asked
 	defer stop(nil)

@@ -26,7 +26,7 @@ func TestADrainThatIsUndoneReleasesSessionsThatWaitToBeAskedForTheirState(t *tes
 		for _, c := range clients {
 			c.query("commit")
 		}
-		eventually(t, "all are at rest", func() bool { return h.packing.Load() == 3 })
+		eventually(t, "all are at rest", func() bool { return h.resting.Load() == 3 })
 		for _, c := range clients {
 			c.write(appendQuery(nil, "asked meanwhile"))
 		}
@@ -34,8 +34,8 @@ func TestADrainThatIsUndoneReleasesSessionsThatWaitToBeAskedForTheirState(t *tes
 		for _, c := range clients {
 			same(t, "on its old backend", c.messages(), []string{"D asked meanwhile", "C SELECT 1", "Z I"})
 		}
-		if over() != 0 || h.packing.Load() != 0 {
-			t.Errorf("the drain was over %d times, %d sessions are packed", over(), h.packing.Load())
+		if over() != 0 || h.resting.Load() != 0 {
+			t.Errorf("the drain was over %d times, %d sessions are packed", over(), h.resting.Load())
 		}
 		<-turns
 	})

@@ -65,7 +65,7 @@ type Server struct {
 	pending   pending
 	roster    *roster
 	rest      rest
-	packing   atomic.Int64 // sessions that are being packed
+	resting   atomic.Int64 // sessions that are being packed or moved: no forwarder has them
 	stranded  stranded
 	// verdict is the last one of Relocate, moving the open route while logins wait for sessions that are moved there; control guards both.
 	verdict verdict
@@ -233,7 +233,7 @@ func (s *Server) Cut(epoch uint64, why pgwire.Reason) (sessions int) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	_, waiting := s.rest.state()
-	sessions = s.forwarder.states().Open + waiting + int(s.packing.Load())
+	sessions = s.forwarder.states().Open + waiting + int(s.resting.Load())
 	kept := s.cutLocked(epoch, why)
 	sessions = max(sessions-kept, 0) // more may have come to rest meanwhile
 	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String(), "ended", sessions, "waiting", kept)
@@ -259,7 +259,7 @@ func (s *Server) HeardAge(epoch uint64) (time.Duration, bool) { return s.forward
 func (s *Server) Stats() Stats {
 	stats := s.forwarder.states()
 	_, waiting := s.rest.state()
-	waiting += s.stranded.size() + int(s.packing.Load())
+	waiting += s.stranded.size() + int(s.resting.Load())
 	stats.Open += waiting
 	stats.Idle += waiting
 	stats.Held = s.hold.held()
