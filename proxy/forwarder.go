@@ -58,6 +58,16 @@ type pair struct {
 	toServer, toClient atomic.Int64
 }
 
+// takeOwed returns what the client is owed, once: when it has asked something and no message of its server's is cut in two by it. Else it is nil.
+func (p *pair) takeOwed() []byte {
+	if len(p.owed) == 0 || !p.tracker.Running() || !p.tracker.ServerBoundary() {
+		return nil
+	}
+	owed := p.owed
+	p.owed = nil
+	return owed
+}
+
 // isPlain reports whether nothing but TCP lies between the two ends.
 func (p *pair) isPlain() bool {
 	return p.client == net.Conn(p.clientRaw) && p.backend.conn == net.Conn(p.backend)

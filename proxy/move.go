@@ -154,17 +154,17 @@ func (s *session) relocate(p *pair, route *openRoute) (result string) {
 				return s.endMove(p, moveLossy, pgwire.LossyChange)
 			}
 			route = next.route
-			continue
 		case ctx.Err() != nil:
 			return s.endMove(p, moveTimedOut, pgwire.WriterLost)
 		case !mayTryAgain(err):
 			s.srv.log.Warn("session not moved", append(s.names(), "node", route.Node, "epoch", route.Epoch, "err", err)...)
 			return s.endMove(p, moveFailed, pgwire.SessionNotMovable)
-		}
-		s.srv.noteFailure(route.Route, err)
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
+		default:
+			s.srv.noteFailure(route.Route, err)
+			select {
+			case <-time.After(retryPause):
+			case <-ctx.Done():
+			}
 		}
 	}
 }
