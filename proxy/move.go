@@ -223,7 +223,8 @@ func (s *session) unpack(p *pair, b *backend, firstBy time.Time) (*pair, error) 
 		s.mu.Unlock()
 		s.srv.keys.repoint(s.issued, *s.running)
 	}
-	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient, owed: owed}
+	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient,
+		owed: slices.Concat(p.owed, owed)} // the client may have asked nothing since the move before
 	fresh.toServer.Store(p.toServer.Load())
 	fresh.toClient.Store(p.toClient.Load())
 	return fresh, nil

@@ -110,6 +110,28 @@ func TestIdleSessionsMoveWithAllThatTheyHave(t *testing.T) {
 	})
 }
 
+func TestWhatAMoveOwesToAClientOutlivesTheNextMove(t *testing.T) {
+	ctx, l := startLab(t, lab.Options{Single: true})
+	a := l.Node(lab.RegionA)
+	onEachForwarder(t, func(t *testing.T) {
+		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
+		h.open(routeTo(a, 1))
+		c := connect(ctx, t, l.AppDSNAt(h.addr))
+		h.learned(1)
+		equal(t, "told at the login", c.ParameterStatus("is_superuser"), "off")
+		if err := a.Exec(ctx, "postgres", "ALTER ROLE keycloak SUPERUSER"); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "moved", h.change(1, a, LosslessProven), Relocated{Moved: 1})
+		equal(t, "moved again", h.change(2, a, LosslessProven), Relocated{Moved: 1})
+		equal(t, "the server's own word", ask(ctx, t, c, "SHOW is_superuser"), "on")
+		equal(t, "told after the moves", c.ParameterStatus("is_superuser"), "on")
+		if err := a.Exec(ctx, "postgres", "ALTER ROLE keycloak NOSUPERUSER"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestAMovedSessionIsCancelledOnItsNewBackend(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true})
 	a := l.Node(lab.RegionA)
