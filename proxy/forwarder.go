@@ -49,8 +49,8 @@ type pair struct {
 	tracker *pgwire.Tracker
 	// fromClient and fromServer are bytes that were read but not forwarded: before start by the login, after parked or done by the forwarder.
 	fromClient, fromServer []byte
-	// owed are ParameterStatus messages that the client is to be told with the answer to its next request, not before: drivers do not expect them
-	// while they are idle (pgjdbc's processNotifies).
+	// owed are whole messages that a move has left for the client, ParameterStatus above all. It is told with the answer to its next request, not before:
+	// drivers do not expect them while they are idle (pgjdbc's processNotifies).
 	owed []byte
 	// closed says, from done on, that the forwarder has closed both connections: both sides had ended theirs, and nobody is left to be told anything.
 	closed bool

@@ -223,8 +223,9 @@ func (s *session) unpack(p *pair, b *backend, firstBy time.Time) (*pair, error) 
 		s.mu.Unlock()
 		s.srv.keys.repoint(s.issued, *s.running)
 	}
-	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient,
-		owed: slices.Concat(p.owed, owed)} // the client may have asked nothing since the move before
+	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient}
+	// The client may have asked nothing since the move before; and what its old server said last was said before what the new one says otherwise.
+	fresh.owed = slices.Concat(p.owed, p.fromServer, owed)
 	fresh.toServer.Store(p.toServer.Load())
 	fresh.toClient.Store(p.toClient.Load())
 	return fresh, nil
