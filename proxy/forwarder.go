@@ -49,13 +49,23 @@ type pair struct {
 	tracker *pgwire.Tracker
 	// fromClient and fromServer are bytes that were read but not forwarded: before start by the login, after parked or done by the forwarder.
 	fromClient, fromServer []byte
-	// owed are ParameterStatus messages that the client is to be told with the answer to its next request, not before: drivers do not expect them
-	// while they are idle (pgjdbc's processNotifies).
+	// owed are whole messages that a move has left for the client, ParameterStatus above all. It is told with the answer to its next request, not before:
+	// drivers do not expect them while they are idle (pgjdbc's processNotifies).
 	owed []byte
 	// closed says, from done on, that the forwarder has closed both connections: both sides had ended theirs, and nobody is left to be told anything.
 	closed bool
 	// toServer and toClient count the bytes that were forwarded.
 	toServer, toClient atomic.Int64
+}
+
+// takeOwed returns what the client is owed, once: when it has asked something and no message of its server's is cut in two by it. Else it is nil.
+func (p *pair) takeOwed() []byte {
+	if len(p.owed) == 0 || !p.tracker.Running() || !p.tracker.ServerBoundary() {
+		return nil
+	}
+	owed := p.owed
+	p.owed = nil
+	return owed
 }
 
 // isPlain reports whether nothing but TCP lies between the two ends.

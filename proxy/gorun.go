@@ -154,7 +154,7 @@ func (r *goRun) toClient(b []byte) bool {
 	if len(r.kept) > 0 {
 		return r.sift(b)
 	}
-	if len(r.pair.owed) > 0 && !r.payOwed() {
+	if owed := r.pair.takeOwed(); owed != nil && !r.writeClient(owed) {
 		return false
 	}
 	pass, keep, parked := r.accountServer(b)
@@ -165,16 +165,6 @@ func (r *goRun) toClient(b []byte) bool {
 		return r.sift(b[pass:])
 	}
 	return !parked
-}
-
-// payOwed tells the client what it is owed, once it has asked something.
-func (r *goRun) payOwed() bool {
-	if t := r.pair.tracker; !t.Running() || !t.ServerBoundary() {
-		return true
-	}
-	owed := r.pair.owed
-	r.pair.owed = nil
-	return r.writeClient(owed)
 }
 
 // accountServer accounts what the server sent: pass bytes go to the client, and what follows them may have to be kept back.

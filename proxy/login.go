@@ -56,7 +56,7 @@ type exchange struct {
 	// again is set when the proxy logs in for a session that is there already: its client is told nothing, and there is no ticket.
 	again *relogin
 
-	// seen looks on.
+	// seen looks on, and keeps what a later login of the role can be made from.
 	seen  watch
 	ready readiness
 }

@@ -240,9 +240,7 @@ func (r *loopRun) relay(b []byte) (keep []byte) {
 		r.sendClient(b)
 		return nil
 	}
-	if t := r.pair.tracker; len(r.pair.owed) > 0 && t.Running() && t.ServerBoundary() {
-		owed := r.pair.owed
-		r.pair.owed = nil
+	if owed := r.pair.takeOwed(); owed != nil {
 		if r.sendClient(owed); r.over {
 			return nil
 		}

@@ -161,17 +161,17 @@ func (s *session) relocate(p *pair, route *openRoute) (result string) {
 				return s.endMove(p, moveLossy, pgwire.LossyChange)
 			}
 			route = next.route
-			continue
 		case ctx.Err() != nil:
 			return s.endMove(p, moveTimedOut, pgwire.WriterLost)
 		case !mayTryAgain(err):
 			s.srv.log.Warn("session not moved", append(s.names(), "node", route.Node, "epoch", route.Epoch, "err", err)...)
 			return s.endMove(p, moveFailed, pgwire.SessionNotMovable)
-		}
-		s.srv.noteFailure(route.Route, err)
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
+		default:
+			s.srv.noteFailure(route.Route, err)
+			select {
+			case <-time.After(retryPause):
+			case <-ctx.Done():
+			}
 		}
 	}
 }
@@ -234,20 +234,12 @@ func (s *session) unpack(p *pair, b *backend, firstBy time.Time) (*pair, error) 
 		s.mu.Unlock()
 		s.srv.keys.repoint(s.issued, *s.running)
 	}
-	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient,
-		owed: slices.Concat(p.owed, reports(p.fromServer), owed)}
+	fresh := &pair{client: p.client, clientRaw: p.clientRaw, backend: b, tracker: p.tracker, fromClient: p.fromClient}
+	// The client may have asked nothing since the move before; and what its old server said last was said before what the new one says otherwise.
+	fresh.owed = slices.Concat(p.owed, p.fromServer, owed)
 	fresh.toServer.Store(p.toServer.Load())
 	fresh.toClient.Store(p.toClient.Load())
 	return fresh, nil
-}
-
-// reports returns the ParameterStatus messages among whole messages of a server's. The client has not been told them, and the new backend's state has
-// been made after them; the other words of a backend that was cut are dropped.
-func reports(words []byte) (found []byte) {
-	for report := range reportsIn(words) {
-		found = append(found, report...)
-	}
-	return found
 }
 
 // settleIn lets the session go on with its new backend.

@@ -110,6 +110,56 @@ func TestIdleSessionsMoveWithAllThatTheyHave(t *testing.T) {
 	})
 }
 
+func TestWhatAMoveOwesToAClientOutlivesTheNextMove(t *testing.T) {
+	ctx, l := startLab(t, lab.Options{Single: true})
+	a := l.Node(lab.RegionA)
+	onEachForwarder(t, func(t *testing.T) {
+		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
+		h.open(routeTo(a, 1))
+		c := connect(ctx, t, l.AppDSNAt(h.addr))
+		h.learned(1)
+		equal(t, "told at the login", c.ParameterStatus("is_superuser"), "off")
+		if err := a.Exec(ctx, "postgres", "ALTER ROLE keycloak SUPERUSER"); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "moved", h.change(1, a, LosslessProven), Relocated{Moved: 1})
+		equal(t, "moved again", h.change(2, a, LosslessProven), Relocated{Moved: 1})
+		equal(t, "the server's own word", ask(ctx, t, c, "SHOW is_superuser"), "on")
+		equal(t, "told after the moves", c.ParameterStatus("is_superuser"), "on")
+		if err := a.Exec(ctx, "postgres", "ALTER ROLE keycloak NOSUPERUSER"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestWhatTheOldServerSaidToAnIdleClientReachesItAfterTheMove(t *testing.T) {
+	ctx, l := startLab(t, lab.Options{Single: true})
+	a := l.Node(lab.RegionA)
+	onEachForwarder(t, func(t *testing.T) {
+		configure := func(sql, want string) {
+			t.Helper()
+			for _, s := range []string{sql, "SELECT pg_reload_conf()"} {
+				if err := a.Exec(ctx, "postgres", s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "the server has read its settings", func() bool {
+				got, err := a.QueryText(ctx, "postgres", "SHOW IntervalStyle")
+				return err == nil && got == want
+			})
+		}
+		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
+		h.open(routeTo(a, 1))
+		c := connect(ctx, t, l.AppDSNAt(h.addr))
+		h.learned(1)
+		configure("ALTER SYSTEM SET IntervalStyle = 'iso_8601'", "iso_8601") // its backend reports it when it is asked for the session's state
+		equal(t, "moved", h.change(1, a, LosslessProven), Relocated{Moved: 1})
+		equal(t, "the server's own word", ask(ctx, t, c, "SHOW IntervalStyle"), "iso_8601")
+		equal(t, "what the client was told", c.ParameterStatus("IntervalStyle"), "iso_8601")
+		configure("ALTER SYSTEM RESET IntervalStyle", "postgres")
+	})
+}
+
 func TestAMovedSessionIsCancelledOnItsNewBackend(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true})
 	a := l.Node(lab.RegionA)

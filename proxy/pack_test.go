@@ -41,16 +41,6 @@ func TestADrainThatIsUndoneReleasesSessionsThatWaitToBeAskedForTheirState(t *tes
 	})
 }
 
-func TestASessionThatMovesIsOwedWhatItWasNotToldBefore(t *testing.T) {
-	report := func(value string) string {
-		return encode(&pgproto3.ParameterStatus{Name: "TimeZone", Value: value})
-	}
-	words := encode(&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000", Message: "old"}) + report("UTC") +
-		encode(&pgproto3.NotificationResponse{PID: 1, Channel: "c"}) + report("CET")
-	equal(t, "reports of the old backend", string(reports([]byte(words))), report("UTC")+report("CET"))
-	equal(t, "of none", string(reports(nil)), "")
-}
-
 // answering is a backend that says so much and no more.
 func answering(words string) io.ReadWriter {
 	return struct {

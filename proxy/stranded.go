@@ -18,7 +18,7 @@ type stranded struct {
 	in map[*stay]struct{}
 }
 
-// stay is one session's time among them. It does not change.
+// stay is one session's time among them. It does not change: the session's baggage, which knows the times too, belongs to whoever took it out.
 type stay struct {
 	session *session
 	pair    *pair

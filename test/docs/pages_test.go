@@ -119,6 +119,7 @@ var notInCI = map[string]string{
 	"bench-peers":         "it takes half an hour, and CI's machine is anybody's; go test ./bench/peers plays one tiny round of it",
 	"faults-switchover":   "go test ./test/faults plays two of a fresh seed",
 	"switchovers":         "for the night; test/failover switches there and back once with each kind of replication",
+	"switchovers-moving":  "twenty minutes of switchovers; test/failover moves sessions there and back",
 	"mutants":             "it takes minutes, and changes only when the engine does",
 	"lab":                 "stays up for a person; make demo runs the same pair and proxy",
 	"check":               "is CI",
