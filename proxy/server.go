@@ -202,7 +202,7 @@ func (s *Server) Cut(epoch uint64, why pgwire.Reason) (sessions int) {
 	s.control.Lock()
 	defer s.control.Unlock()
 	_, waiting := s.rest.state()
-	sessions = s.forwarder.states().Open + waiting
+	sessions = s.forwarder.states().Open + waiting + int(s.packing.Load())
 	kept := s.cutLocked(epoch, why)
 	sessions = max(sessions-kept, 0) // more may have come to rest meanwhile
 	s.log.Info("epoch cut", "epoch", epoch, "reason", why.String(), "ended", sessions, "waiting", kept)
