@@ -78,6 +78,10 @@ switchovers: build ## switchovers there and back under 32 TPC-B clients and a JD
 switchovers-moving: ## 50 of them, with a JDBC pool of 50 and 32 clients of pgbench -M prepared: no client may notice one (N=50, SYNC=1)
 	@$(MAKE) --no-print-directory switchovers N=$(or $(N),50) POOL=$(or $(POOL),50) PGBENCH=$(or $(PGBENCH),32)
 
+.PHONY: histories
+histories: ## random sessions are moved and compared with their unmoved twins (N=5000; for the night)
+	go test -count=1 -timeout 4h -v -run TestAMoved ./internal/continuity ./proxy -histories=$(or $(N),5000)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh $(FUZZTIME)

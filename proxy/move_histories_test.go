@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -155,7 +156,7 @@ func bindUnnamed(c *pgconn.PgConn) string {
 // TestAMovedSessionAnswersAsItsUnmovedTwin moves random sessions, with what the wire has told of them, and compares each answer with that of a session
 // that has lived the same life on a direct connection.
 func TestAMovedSessionAnswersAsItsUnmovedTwin(t *testing.T) {
-	ctx, l := startLab(t, lab.Options{Single: true, MaxConnections: 150})
+	ctx, l := startLabFor(t, limit+time.Duration(*histories)*time.Second/2, lab.Options{Single: true, MaxConnections: 150})
 	a := l.Node(lab.RegionA)
 	if err := a.Exec(ctx, l.AppDatabase, historySetup); err != nil {
 		t.Fatal(err)

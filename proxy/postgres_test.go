@@ -25,6 +25,11 @@ const limit = 2 * time.Minute
 
 func startLab(t *testing.T, opts lab.Options) (context.Context, *lab.Lab) {
 	t.Helper()
+	return startLabFor(t, limit, opts)
+}
+
+func startLabFor(t *testing.T, limit time.Duration, opts lab.Options) (context.Context, *lab.Lab) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	l, err := lab.Start(ctx, opts)
