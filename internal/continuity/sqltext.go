@@ -8,6 +8,9 @@ import "strings"
 //
 // How strings were read depends on standard_conforming_strings at that time, so both readings must agree.
 func singlePrepare(text string) bool {
+	if strings.IndexByte(text, 0) >= 0 {
+		return false // no text of a server's holds one
+	}
 	for _, escapes := range []bool{false, true} {
 		l := lexer{text: text, escapes: escapes}
 		if !l.single() {
