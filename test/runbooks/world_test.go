@@ -79,7 +79,8 @@ func newSite(t *testing.T, network int) *site {
 		"PGTETHER_CONFIG=" + l.Dir() + "/etc/pgtether.toml"}
 	_, err = l.Command(ctx, nil, "mkdir", "-m", "0700", "bin", "etc", "state", "aside")
 	s.must(err)
-	for name, from := range map[string]string{"bin/systemctl": "testdata/systemctl", "bin/unsynced": "testdata/unsynced", "etc/probe-role.sql": "../../configs/sql/probe-role.sql"} {
+	for name, from := range map[string]string{"bin/systemctl": "testdata/systemctl", "bin/unsynced": "testdata/unsynced", "etc/probe-role.sql": "../../configs/sql/probe-role.sql",
+		"etc/verifier-lookup.sql": "../../configs/sql/verifier-lookup.sql"} {
 		content, err := os.ReadFile(from)
 		s.must(err)
 		_, err = l.WriteFile(name, string(content))
