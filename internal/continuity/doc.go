@@ -22,7 +22,8 @@
 //
 // A prepared statement that the old backend itself could not run any more (its table is gone, its result has changed, it does not fit the
 // search_path or the role of now) is an Obstacle: whether it would work again later cannot be known, and a fresh one could answer in columns
-// that the client does not expect. Only the unnamed one is left out then: a client that used it would get one error for another.
+// that the client does not expect. (One without a result is looked at by its server only when it is run: then it
+// is Replay that fails.) Only the unnamed one is left out then: a client that used it would get one error for another.
 //
 // It never opens a socket and never waits by itself: it reads and writes what it was given, and whoever owns the connection owns its deadline.
 // A serializable, read only, deferrable session is asked in a transaction of that kind, which waits for concurrent serializable writers.

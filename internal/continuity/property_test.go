@@ -260,6 +260,10 @@ func (h *history) move() error {
 		h.failed.Add(1) // a superuser's setting, made under another role
 		return h.compare(h.session, "the session after a failed move")
 	}
+	if h.twinRefuses(state, refusal(err)) {
+		h.failed.Add(1) // a statement without a result, which its own server looks at again only when it is run
+		return h.compare(h.session, "the session after a failed move")
+	}
 	if err != nil {
 		return err
 	}
@@ -272,6 +276,24 @@ func (h *history) move() error {
 	}
 	h.fresh.told = told
 	return h.compare(h.fresh, "the moved session")
+}
+
+// twinRefuses reports whether the twin could not prepare one of the statements anew either: the search_path is another one now.
+func (h *history) twinRefuses(state *State, refused *Refusal) bool {
+	if refused == nil {
+		return false
+	}
+	for _, p := range state.prepared {
+		if p.sql {
+			continue
+		}
+		request := appendStatement(appendParse(nil, textName, p.text.Value(), p.types), 'C', textName)
+		err := newTalk(h.twin.conn).run([]step{{what: "prepare", request: request, answers: "13"}})
+		if again := refusal(err); again != nil && again.SQLState == refused.SQLState {
+			return true
+		}
+	}
+	return false
 }
 
 // deliver is what a client makes of the ParameterStatus messages that it is owed.
