@@ -67,6 +67,8 @@ func TestFenceOfAnOldWriter(t *testing.T) {
 		failure(t, op.ProveWritable(ctx, ta, Want{SystemID: one(ctx, t, a, "SELECT system_identifier FROM pg_control_system()")}), ErrReadOnly)
 	})
 	t.Run("a fence that was there is told apart", func(t *testing.T) {
+		// A session whose client has gone is counted until its server has noticed.
+		must(t, a.Await(ctx, "NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'keycloak' OR application_name = 'admin')"))
 		report, err := op.FenceSQL(ctx, ta)
 		must(t, err)
 		sameFence(t, report, FenceReport{ReadOnly: true, WasReadOnly: true})
