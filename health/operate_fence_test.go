@@ -156,6 +156,10 @@ func testFenceOfAStubbornClient(ctx context.Context, t *testing.T, a *lab.Node, 
 	}()
 	must(t, a.Await(ctx, "EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'INSERT INTO w%')"))
 	report, err := Operator{}.FenceSQL(ctx, ta)
+	for err == nil && report.Superusers > 0 { // that which has just waited, until its server has noticed that it is over
+		time.Sleep(10 * time.Millisecond)
+		report, err = Operator{}.FenceSQL(ctx, ta)
+	}
 	must(t, err)
 	same(t, "complete", report.Complete(), true)
 	count := func() string {
