@@ -80,6 +80,12 @@ func newBackend(t *table, r *openRoute, raw *net.TCPConn, client interrupter) *b
 	return b
 }
 
+// isEncrypted reports whether TLS is spoken with the node.
+func (b *backend) isEncrypted() bool {
+	_, ok := b.conn.(*tls.Conn)
+	return ok
+}
+
 // Read implements net.Conn.
 func (b *backend) Read(p []byte) (int, error) { return b.raw.Read(p) }
 

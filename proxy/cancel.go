@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -198,7 +197,7 @@ func (s *Server) sendCancel(ctx context.Context, route *openRoute, target cancel
 		return err
 	}
 	defer s.dispose(b, false)
-	if _, encrypted := target.backend.conn.(*tls.Conn); encrypted {
+	if target.backend.isEncrypted() {
 		if err := b.encrypt(s.cfg.Load(), deadline); err != nil {
 			return err
 		}

@@ -75,7 +75,6 @@ func (s *Server) undrainLocked(epoch uint64) {
 		session.mu.Unlock()
 	}
 	for session, p := range waiting {
-		session.baggage = baggage{}
 		session.resume(p)
 	}
 	s.log.Info("drain undone", "epoch", epoch, "waited", len(waiting))
@@ -124,21 +123,20 @@ func (s *session) settleAtRest(p *pair) {
 	case p.backend.cut.Err() != nil:
 		s.endAtRest(p, whyCut(p.backend))
 	case errors.Is(err, errDrainOver):
-		s.baggage = baggage{}
 		s.resume(p)
 	case err != nil:
 		defer s.srv.sessions.Done()
 		s.ended(p, result{end: endServerLost, err: err, clean: true})
 	case s.srv.rest.wait(s, p):
 	default: // undone meanwhile
-		s.baggage = baggage{}
 		s.resume(p)
 	}
 }
 
-// resume hands the pair to the forwarder again.
+// resume hands the pair to the forwarder again. What the session would have taken along is of no use any more.
 func (s *session) resume(p *pair) {
 	defer s.srv.sessions.Done()
+	s.baggage = baggage{}
 	s.forward(p)
 }
 
@@ -167,7 +165,7 @@ func (s *Server) afterCut(waiting map[*session]*pair, why pgwire.Reason) (kept i
 	return len(keep)
 }
 
-// endPaced ends sessions one after the other, so that their clients do not all come back at one instant.
+// endPaced ends sessions one after the other, so that their clients do not all come back at one instant. end does not wait for last words.
 func (s *Server) endPaced(sessions map[*session]*pair, end func(*session, *pair)) {
 	if len(sessions) == 0 {
 		return
@@ -176,7 +174,7 @@ func (s *Server) endPaced(sessions map[*session]*pair, end func(*session, *pair)
 	ticker := time.NewTicker(time.Duration(float64(time.Second) / rate))
 	defer ticker.Stop()
 	for session, p := range sessions {
-		go end(session, p)
+		end(session, p)
 		select {
 		case <-ticker.C:
 		case <-s.ctx.Done(): // no time left to be gentle

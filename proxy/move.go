@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -206,8 +205,7 @@ func (s *session) unpack(p *pair, b *backend, firstBy time.Time) (*pair, error) 
 	if err := b.encrypt(s.cfg, firstBy); err != nil {
 		return nil, err
 	}
-	_, encrypted := b.conn.(*tls.Conn)
-	again := s.baggage.credential.begin(encrypted)
+	again := s.baggage.credential.begin(b.isEncrypted())
 	defer again.end()
 	x := &exchange{s: s, b: b, in: newFrames(b.conn), firstBy: firstBy, version: s.version, again: again}
 	if err := x.run(); err != nil {
@@ -248,7 +246,6 @@ func (s *session) settleIn(p *pair) {
 	s.srv.metrics.Moved(moveDone).Inc()
 	s.srv.metrics.StallSeconds.Observe(stall.Seconds())
 	s.srv.log.Debug("session moved", append(s.names(), "node", p.backend.node, "epoch", p.backend.epoch, "stall", stall)...)
-	s.baggage = baggage{}
 	if err := s.client.resume(); err != nil { // the stop has come
 		go s.endAtRest(p, pgwire.Drained)
 		return
@@ -259,7 +256,7 @@ func (s *session) settleIn(p *pair) {
 // endUnmoved ends a session that waited and cannot be moved.
 func (s *session) endUnmoved(p *pair, why pgwire.Reason) {
 	if s.baggage.immovable == "" { // pgtether stops
-		s.endAtRest(p, why)
+		go s.endAtRest(p, why)
 		return
 	}
 	if s.baggage.immovable != immovableOff {

@@ -21,9 +21,7 @@ import (
 // movable starts a proxy in front of the node with sessions that can be moved, each with a name of its own.
 func movable(ctx context.Context, t *testing.T, l *lab.Lab, cfg Config, sessions int) (*harness, []*pgconn.PgConn) {
 	t.Helper()
-	a := l.Node(lab.RegionA)
-	h := startServer(t, cfg, Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-	h.open(routeTo(a, 1))
+	h := startMoving(t, l, cfg)
 	clients := make([]*pgconn.PgConn, sessions)
 	for i := range clients {
 		clients[i] = connect(ctx, t, l.AppDSNAt(h.addr))
@@ -214,8 +212,7 @@ func TestSessionsMoveWithTLSOnEitherLeg(t *testing.T) {
 			if legs.backend {
 				cfg.Backend.TLS = BackendTLSRequire
 			}
-			h := startServer(t, cfg, Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-			h.open(routeTo(a, 1))
+			h := startMoving(t, l, cfg)
 			dsn, err := url.Parse(l.AppDSNAt(h.addr))
 			if err != nil {
 				t.Fatal(err)

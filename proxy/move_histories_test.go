@@ -167,8 +167,7 @@ func TestAMovedSessionAnswersAsItsUnmovedTwin(t *testing.T) {
 	}
 	t.Logf("seeds %d to %d", seed, seed+uint64(*histories)-1)
 	onEachForwarder(t, func(t *testing.T) {
-		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-		h.open(routeTo(a, 1))
+		h := startMoving(t, l, movingConfig())
 		epoch, moved := uint64(1), 0
 		const atOnce = 30
 		for first := 0; first < *histories/2; first += atOnce {

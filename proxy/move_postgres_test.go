@@ -3,9 +3,7 @@
 package proxy
 
 import (
-	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,16 +20,13 @@ func movingConfig() Config {
 	return cfg
 }
 
-// verifiersOf reads the verifiers of roles from the node as a superuser.
-func verifiersOf(n *lab.Node) func(context.Context, string) (Stored, bool, error) {
-	return func(ctx context.Context, role string) (Stored, bool, error) {
-		text, err := n.QueryText(ctx, "postgres", "SELECT coalesce((SELECT rolpassword FROM pg_authid WHERE rolname = '"+strings.ReplaceAll(role, "'", "''")+"'), '')")
-		if err != nil || text == "" {
-			return Stored{}, false, err
-		}
-		stored, err := ParseStored(text)
-		return stored, err == nil, err
-	}
+// startMoving starts a proxy whose first epoch is open on region-a.
+func startMoving(t *testing.T, l *lab.Lab, cfg Config) *harness {
+	t.Helper()
+	a := l.Node(lab.RegionA)
+	h := startServer(t, cfg, Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: storedOn(a)})
+	h.open(routeTo(a, 1))
+	return h
 }
 
 // change drains the open epoch, cuts it and opens the next one on the node, as a planned change does, and returns what became of the sessions that
@@ -71,8 +66,7 @@ func TestIdleSessionsMoveWithAllThatTheyHave(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true, HBA: []string{"host all app_md5 all md5", "host all app_password all password", "host all app_trust all trust"}})
 	a := l.Node(lab.RegionA)
 	onEachForwarder(t, func(t *testing.T) {
-		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-		h.open(routeTo(a, 1))
+		h := startMoving(t, l, movingConfig())
 		var clients []*pgconn.PgConn
 		for i := range 20 {
 			c := connect(ctx, t, l.AppDSNAt(h.addr))
@@ -114,8 +108,7 @@ func TestWhatAMoveOwesToAClientOutlivesTheNextMove(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true})
 	a := l.Node(lab.RegionA)
 	onEachForwarder(t, func(t *testing.T) {
-		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-		h.open(routeTo(a, 1))
+		h := startMoving(t, l, movingConfig())
 		c := connect(ctx, t, l.AppDSNAt(h.addr))
 		h.learned(1)
 		equal(t, "told at the login", c.ParameterStatus("is_superuser"), "off")
@@ -148,8 +141,7 @@ func TestWhatTheOldServerSaidToAnIdleClientReachesItAfterTheMove(t *testing.T) {
 				return err == nil && got == want
 			})
 		}
-		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-		h.open(routeTo(a, 1))
+		h := startMoving(t, l, movingConfig())
 		c := connect(ctx, t, l.AppDSNAt(h.addr))
 		h.learned(1)
 		configure("ALTER SYSTEM SET IntervalStyle = 'iso_8601'", "iso_8601") // its backend reports it when it is asked for the session's state
@@ -163,8 +155,7 @@ func TestWhatTheOldServerSaidToAnIdleClientReachesItAfterTheMove(t *testing.T) {
 func TestAMovedSessionIsCancelledOnItsNewBackend(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true})
 	a := l.Node(lab.RegionA)
-	h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-	h.open(routeTo(a, 1))
+	h := startMoving(t, l, movingConfig())
 	c := connect(ctx, t, l.AppDSNAt(h.addr))
 	h.learned(1)
 	equal(t, "moved", h.change(1, a, LosslessProven), Relocated{Moved: 1})
@@ -183,8 +174,7 @@ func TestSessionsThatCannotBeMovedEndWithTheirReasonAndTheOthersMove(t *testing.
 	ctx, l := startLab(t, lab.Options{Single: true})
 	a := l.Node(lab.RegionA)
 	onEachForwarder(t, func(t *testing.T) {
-		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-		h.open(routeTo(a, 1))
+		h := startMoving(t, l, movingConfig())
 		reasons := map[string]string{
 			"CREATE TEMP TABLE mine (id int)": "temp_objects", "LISTEN news": "listening", "SELECT pg_advisory_lock(4711)": "advisory_lock",
 			"DECLARE kept CURSOR WITH HOLD FOR SELECT 1": "holdable_cursor",
@@ -217,8 +207,7 @@ func TestAfterALossyChangeEverySessionThatWaitedEnds(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			cfg := movingConfig()
 			cfg.Continuity.Mode = mode
-			h := startServer(t, cfg, Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-			h.open(routeTo(a, 1))
+			h := startMoving(t, l, cfg)
 			c := connect(ctx, t, l.AppDSNAt(h.addr))
 			h.learned(1)
 			equal(t, "what becomes of it", h.change(1, a, LosslessRelaxed), Relocated{Moved: moved, Ended: 1 - moved})
@@ -232,10 +221,8 @@ func TestAfterALossyChangeEverySessionThatWaitedEnds(t *testing.T) {
 
 func TestADrainThatIsUndoneLeavesEachSessionOnItsBackend(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true})
-	a := l.Node(lab.RegionA)
 	onEachForwarder(t, func(t *testing.T) {
-		h := startServer(t, movingConfig(), Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-		h.open(routeTo(a, 1))
+		h := startMoving(t, l, movingConfig())
 		c := connect(ctx, t, l.AppDSNAt(h.addr))
 		h.learned(1)
 		pid := ask(ctx, t, c, "SELECT pg_backend_pid()")
@@ -251,11 +238,9 @@ func TestADrainThatIsUndoneLeavesEachSessionOnItsBackend(t *testing.T) {
 
 func TestASessionWaitsForItsWriterNoLongerThanHoldSession(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{Single: true})
-	a := l.Node(lab.RegionA)
 	cfg := movingConfig()
 	cfg.DrainTimeout, cfg.Hold.Session = 50*time.Millisecond, 3100*time.Millisecond
-	h := startServer(t, cfg, Deps{WriterAlive: recovers(l, lab.RegionA), Verifier: verifiersOf(a)})
-	h.open(routeTo(a, 1))
+	h := startMoving(t, l, cfg)
 	c := connect(ctx, t, l.AppDSNAt(h.addr))
 	h.learned(1)
 	over := h.startDrain(1)

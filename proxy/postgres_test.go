@@ -375,15 +375,7 @@ func realSCRAMProxy(ctx context.Context, t *testing.T, l *lab.Lab) {
 	if cfg.Listen.Cert, cfg.Listen.Key, err = l.TLS().Issue("proxy"); err != nil {
 		t.Fatal(err)
 	}
-	look := func(ctx context.Context, role string) (Stored, bool, error) {
-		text, err := a.QueryText(ctx, "postgres", "SELECT coalesce((SELECT rolpassword FROM pg_authid WHERE rolname = '"+role+"'), '')")
-		if err != nil || text == "" {
-			return Stored{}, false, err
-		}
-		v, err := ParseStored(text)
-		return v, err == nil, err
-	}
-	h := startServer(t, cfg, Deps{Verifier: look})
+	h := startServer(t, cfg, Deps{Verifier: storedOn(a)})
 	h.open(routeTo(a, 1))
 	dsn := l.AppDSNAt(h.addr)
 	c := connect(ctx, t, dsn) // a client that could bind the channel

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -318,8 +317,7 @@ func (s *session) prepareMove(x *exchange, tracker *pgwire.Tracker) {
 		x.seen.wipe()
 		return
 	}
-	_, sealed := x.b.conn.(*tls.Conn)
-	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, sealed, s.cfg.Verifiers == VerifiersAtHand)
+	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, x.b.isEncrypted(), s.cfg.Verifiers == VerifiersAtHand)
 	tracker.Remember(s.srv.texts)
 }
 

@@ -1,8 +1,6 @@
 package failover
 
 import (
-	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -18,11 +16,9 @@ import (
 // verifiable gives pgtether the application role's verifier, without which it can move none of its sessions.
 func (w *world) verifiable() {
 	w.Helper()
-	text, err := w.a.QueryText(w.ctx, "postgres", "SELECT rolpassword FROM pg_authid WHERE rolname = 'keycloak'")
+	section, err := rig.Verifiers(w.ctx, w.a, w.TempDir(), w.lab.AppUser)
 	w.must(err)
-	file := filepath.Join(w.TempDir(), "verifiers")
-	w.must(os.WriteFile(file, fmt.Appendf(nil, "\"keycloak\" %q\n", text), 0o600))
-	w.extra += fmt.Sprintf("[auth]\nverifier_file = %q\n", file)
+	w.extra += section
 }
 
 // moved fails unless every session lives on, and has met another backend by now.
@@ -107,9 +103,7 @@ func TestAPasswordThatWasChangedIsFoundOutByTheLookupWhileTheSwitchoverDrains(t 
 	}
 	w.extra += "[auth]\nverifier_lookup = \"pgtether.scram_verifier\"\n"
 	w.startOpen()
-	stays, changed := w.mustLogin(), w.mustLogin()
-	w.exec(stays, "SELECT 1")
-	w.exec(changed, "SELECT 1")
+	clients := []*pgx.Conn{w.mustLogin(), w.mustLogin()}
 	w.await("both can be moved", func(rig.Status) bool {
 		list, err := w.proxy.Sessions(w.ctx)
 		w.must(err)
@@ -118,7 +112,7 @@ func TestAPasswordThatWasChangedIsFoundOutByTheLookupWhileTheSwitchoverDrains(t 
 	w.must(w.a.Exec(w.ctx, "postgres", "ALTER ROLE keycloak PASSWORD 'another'"))
 	w.must(w.proxy.Switch(w.ctx, lab.RegionB, ""))
 	w.await("the switchover is done", func(s rig.Status) bool { return s.Writes == "open" && *s.Epoch == 2 })
-	for _, c := range []*pgx.Conn{stays, changed} {
+	for _, c := range clients {
 		if _, err := c.Exec(w.ctx, "SELECT 1"); sqlState(err) != "08006" {
 			t.Errorf("a session whose password was changed gives %v", err)
 		}
