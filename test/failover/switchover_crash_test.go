@@ -48,6 +48,8 @@ type crashPoint struct {
 	open bool
 	// heal undoes before the restart what arrange did.
 	heal func(a, b *lab.Relay)
+	// movable: its sessions are on the move when the new epoch is open.
+	movable bool
 	// completed: the switchover is carried on after the restart; else it is undone. cut: the old epoch was at its end.
 	completed, cut bool
 }
@@ -74,6 +76,7 @@ var crashPoints = []crashPoint{
 	{step: "promoting", cut: true, completed: true, arrange: func(_ *world, _, b *lab.Relay, kill func()) { before(b, "pg_promote(false", kill) }},
 	{step: "verifying", cut: true, completed: true, arrange: func(_ *world, _, b *lab.Relay, kill func()) { before(b, "pg_logical_emit_message", kill) }},
 	{step: "opening", cut: true, completed: true, arrange: killedOn("opened")},
+	{step: "moving", movable: true, cut: true, completed: true, arrange: killedOn("opened")},
 }
 
 // TestAPgtetherKilledInASwitchoverLosesNothing kills it at each step and starts it again.
@@ -94,6 +97,9 @@ func (p crashPoint) run(t *testing.T) {
 	die := func() { kill.Do(func() { w.proxy.Kill(); close(killed) }) }
 	if p.arrange != nil {
 		p.arrange(w, a, b, die)
+	}
+	if p.movable {
+		w.verifiable()
 	}
 	w.startOpen()
 	load := w.crowdOf(fewClients)
