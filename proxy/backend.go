@@ -32,6 +32,8 @@ type backend struct {
 	raw    *net.TCPConn
 	keeper keeper
 	mu     sync.Mutex
+	// passage is the connection for a login that runs on the keeper's event loop; nil: it is raw. It belongs to the login.
+	passage net.Conn
 	// conn is what the protocol is spoken on: the backend itself, or TLS on top of it. Set once, before the backend is shared.
 	conn net.Conn
 	// toBackend admits writes to the node, toClient writes of what the node said to its client.
@@ -86,11 +88,22 @@ func (b *backend) isEncrypted() bool {
 	return ok
 }
 
+// socket is the connection to the node itself.
+func (b *backend) socket() net.Conn {
+	if b.passage != nil {
+		return b.passage
+	}
+	return b.raw
+}
+
 // Read implements net.Conn.
-func (b *backend) Read(p []byte) (int, error) { return b.raw.Read(p) }
+func (b *backend) Read(p []byte) (int, error) { return b.socket().Read(p) }
 
 // Write implements net.Conn: it sends nothing once the backend was severed.
 func (b *backend) Write(p []byte) (int, error) {
+	if b.passage != nil { // which passes toBackend itself
+		return b.passage.Write(p)
+	}
 	if !b.toBackend.enter() {
 		return 0, errSevered
 	}
@@ -191,16 +204,16 @@ func (b *backend) reset() {
 }
 
 // LocalAddr implements net.Conn.
-func (b *backend) LocalAddr() net.Addr { return b.raw.LocalAddr() }
+func (b *backend) LocalAddr() net.Addr { return b.socket().LocalAddr() }
 
 // RemoteAddr implements net.Conn.
-func (b *backend) RemoteAddr() net.Addr { return b.raw.RemoteAddr() }
+func (b *backend) RemoteAddr() net.Addr { return b.socket().RemoteAddr() }
 
 // SetDeadline implements net.Conn.
-func (b *backend) SetDeadline(t time.Time) error { return b.raw.SetDeadline(t) }
+func (b *backend) SetDeadline(t time.Time) error { return b.socket().SetDeadline(t) }
 
 // SetReadDeadline implements net.Conn.
-func (b *backend) SetReadDeadline(t time.Time) error { return b.raw.SetReadDeadline(t) }
+func (b *backend) SetReadDeadline(t time.Time) error { return b.socket().SetReadDeadline(t) }
 
 // SetWriteDeadline implements net.Conn.
-func (b *backend) SetWriteDeadline(t time.Time) error { return b.raw.SetWriteDeadline(t) }
+func (b *backend) SetWriteDeadline(t time.Time) error { return b.socket().SetWriteDeadline(t) }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,8 +107,8 @@ func TestACancelInClearIsTakenOnATLSOnlyListener(t *testing.T) {
 
 func TestACancelOfAnOpaqueSessionIsLeftToTheServer(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
-	allowed := false
-	h := startServer(t, passthroughConfig(), Deps{WriterAlive: alive, CancelAllowed: func(epoch uint64) bool { return allowed && epoch == 1 }})
+	var allowed atomic.Bool
+	h := startServer(t, passthroughConfig(), Deps{WriterAlive: alive, CancelAllowed: func(epoch uint64) bool { return allowed.Load() && epoch == 1 }})
 	secret := []byte("the server's own secret, 32 byte")
 	h.sendCancel(pgwire.CancelKey{PID: 4711, Secret: secret}) // there is no writer to judge it
 	if h.metric("pgtether_cancels_total", cancelUnknownKey) != 1 {
@@ -118,7 +119,7 @@ func TestACancelOfAnOpaqueSessionIsLeftToTheServer(t *testing.T) {
 	if h.metric("pgtether_cancels_total", cancelNotAllowed) != 1 || pg.count() != 0 {
 		t.Error("a cancel that could do harm was forwarded")
 	}
-	allowed = true
+	allowed.Store(true)
 	h.sendCancel(pgwire.CancelKey{PID: 4711, Secret: secret})
 	if got := <-pg.cancels; got.PID != 4711 || string(got.Secret) != string(secret) {
 		t.Errorf("the server got %d %q", got.PID, got.Secret)
@@ -127,8 +128,8 @@ func TestACancelOfAnOpaqueSessionIsLeftToTheServer(t *testing.T) {
 
 func TestCancelsThatMustNotReachAServer(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
-	allowed := true
-	h := startServer(t, testConfig(), Deps{CancelAllowed: func(epoch uint64) bool { return allowed && epoch == 1 }})
+	var forbidden atomic.Bool
+	h := startServer(t, testConfig(), Deps{CancelAllowed: func(epoch uint64) bool { return !forbidden.Load() && epoch == 1 }})
 	h.open(pg.route(1))
 	c, key := h.loginKey(pgwire.Version30)
 	dials := func() int { return pg.count() }
@@ -145,10 +146,10 @@ func TestCancelsThatMustNotReachAServer(t *testing.T) {
 	h.sendCancel(forged)
 	counted(cancelUnknownKey)
 
-	allowed = false
+	forbidden.Store(true)
 	h.sendCancel(key)
 	counted(cancelNotAllowed)
-	allowed = true
+	forbidden.Store(false)
 
 	// The route is closed for good, but the session has not noticed yet: only its epoch counts.
 	h.table.cut(1, pgwire.WriterLost)
@@ -168,10 +169,11 @@ func TestCancelsThatMustNotReachAServer(t *testing.T) {
 
 func TestCancelsOfOneAddressAreLimited(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
-	h := startServer(t, testConfig(), Deps{})
+	h := newHarness(t, testConfig(), Deps{})
+	h.cancelLimiter = newLimiter[netip.Addr](0.001, 3)
+	h.listen()
 	h.open(pg.route(1))
 	_, key := h.loginKey(pgwire.Version30)
-	h.cancelLimiter = newLimiter[netip.Addr](0.001, 3)
 	for range 6 {
 		h.sendCancel(key)
 	}

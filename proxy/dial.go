@@ -33,6 +33,7 @@ func (s *Server) dial(ctx context.Context, r *openRoute, deadline time.Time, cli
 		_ = conn.Close()
 		return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %T is no TCP connection", conn)}
 	}
+	r.ledTo(raw.RemoteAddr())
 	b := newBackend(s.table, r, raw, client)
 	if !s.table.add(b) {
 		_ = raw.Close()

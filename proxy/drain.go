@@ -50,7 +50,7 @@ func (s *Server) Drain(epoch uint64, drained func()) {
 	}
 	pinned := s.roster.sessions()
 	s.rest.begin(epoch, drained, time.AfterFunc(s.cfg.Load().Hold.Session, func() { s.Undrain(epoch) }), s.survey(pinned))
-	for session, p := range pinned {
+	for session, p := range s.roster.sessions() { // those that were pinned meanwhile have seen the drain, or are in here
 		session.restOnce(p)
 	}
 	s.rest.settle(func(r *rest) { r.complete = true })
@@ -95,14 +95,14 @@ func (s *Server) Draining() (SessionsLeft, bool) {
 func (s *session) restOnce(p *pair) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.restLocked(p)
+	s.restLocked(p, s.srv.forwarder.park)
 }
 
-func (s *session) restLocked(p *pair) {
+func (s *session) restLocked(p *pair, park func(*pair, func())) {
 	if s.ending || p.tracker == nil || !s.srv.rest.ask(s, p) {
 		return
 	}
-	s.srv.forwarder.park(p, func() { s.rested(p) })
+	park(p, func() { s.rested(p) })
 }
 
 // rested is called when the pair has stopped at its boundary: the session owns both connections again.
@@ -269,6 +269,12 @@ func (r *rest) whoWaits() map[*session]*pair {
 	who := make(map[*session]*pair, len(r.waiting))
 	maps.Copy(who, r.waiting)
 	return who
+}
+
+// isDraining reports whether there is a drain.
+func (r *rest) isDraining() bool {
+	epoch, _ := r.state()
+	return epoch != 0
 }
 
 // state returns the epoch that is being drained, 0 for none, and how many sessions wait.

@@ -3,9 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"time"
 
@@ -55,6 +53,7 @@ func (s *session) over(err error) {
 	if err == nil {
 		return
 	}
+	s.client.leave()
 	defer s.srv.roster.remove(s)
 	defer s.leave()
 	result, refused := s.comeOut(err)
@@ -271,40 +270,56 @@ func (s *session) goesOn(p *pair) bool {
 	return true
 }
 
+// parted is the end of a session whose client and server have both ended their sides and whose sockets are closed. It is called on an event loop and
+// does not wait: it returns false when it would have to.
+func (s *session) parted(p *pair, r result) bool {
+	if !s.mu.TryLock() { // whoever has it may wait for the loop
+		return false
+	}
+	defer s.mu.Unlock()
+	if s.srv.rest.isDraining() { // it may be the last that is waited for, and who is told of that may wait
+		return false
+	}
+	o := outcome{end: endedByClient, err: r.err}
+	if !s.srv.departures.add(departure{s, p, o, time.Now()}) {
+		return false
+	}
+	s.ending = true
+	s.strike(o)
+	s.srv.roster.remove(s)
+	s.srv.sessions.Done()
+	return true
+}
+
 // finish closes both connections and records the session's end.
 func (s *session) finish(p *pair, o outcome) {
 	defer s.srv.roster.remove(s)
 	s.mu.Lock()
 	s.ending = true // a drain that begins while its last words are said must not wait for it
 	s.mu.Unlock()
-	s.srv.rest.forget(s)
-	s.forget()
-	s.srv.credentials.release(s.learned)
-	s.leave()
 	if !p.closed {
 		p.backend.toClient.shut() // what follows is the proxy's own
 		s.srv.dispose(p.backend, o.reason == pgwire.Drained)
 	}
-	s.srv.metrics.Ends(o.end).Inc()
-	if o.reason != 0 {
-		s.srv.metrics.Refusals(o.reason.String()).Inc()
-	}
+	s.strike(o)
 	var words []byte
 	if o.speak {
 		words = pgwire.AppendError(nil, o.reason, "")
 	}
-	s.logEnd(p, o)
+	departure{s, p, o, time.Now()}.log()
 	if !p.closed {
 		lastWords(p.client, p.clientRaw, words)
 	}
 }
 
-// logEnd writes the one line about a session.
-func (s *session) logEnd(p *pair, o outcome) {
-	attrs := append(s.names(), "node", p.backend.node, "epoch", p.backend.epoch, "duration", time.Since(s.pinned).Round(time.Millisecond),
-		"to_server_bytes", p.toServer.Load(), "to_client_bytes", p.toClient.Load(), "reason", o.end)
-	if o.err != nil && !errors.Is(o.err, io.EOF) && !errors.Is(o.err, net.ErrClosed) {
-		attrs = append(attrs, "err", o.err.Error())
+// strike takes the session off all lists but the roster.
+func (s *session) strike(o outcome) {
+	s.srv.rest.forget(s)
+	s.forget()
+	s.srv.credentials.release(s.learned)
+	s.leave()
+	s.srv.metrics.Ends(o.end).Inc()
+	if o.reason != 0 {
+		s.srv.metrics.Refusals(o.reason.String()).Inc()
 	}
-	s.srv.log.Info("session end", attrs...)
 }

@@ -54,6 +54,8 @@ type pair struct {
 	owed []byte
 	// closed says, from done on, that the forwarder has closed both connections: both sides had ended theirs, and nobody is left to be told anything.
 	closed bool
+	// parted may be set: a forwarder that has closed both connections itself calls it before done, where it must not wait, and not done if it returns true.
+	parted func(result) bool
 	// toServer and toClient count the bytes that were forwarded.
 	toServer, toClient atomic.Int64
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -88,7 +87,7 @@ func newRig(t testing.TB, f forwarder, tab *table, w wiring, opaque bool) *rig {
 
 // testRoute is a route that no table knows.
 func testRoute(epoch uint64) *openRoute {
-	return &openRoute{Route: Route{Epoch: epoch, Node: "region-a", Address: "127.0.0.1:1"}, ctx: context.Background()}
+	return newRoute(Route{Epoch: epoch, Node: "region-a", Address: "127.0.0.1:1"})
 }
 
 func (r *rig) start() *rig {

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -41,6 +43,11 @@ func (f *forwarders) start(p *pair, done func(result)) {
 	if !p.isPlain() || !f.loops.start(p, done) {
 		f.goroutines.start(p, done)
 	}
+}
+
+// listen implements doorkeeper.
+func (f *forwarders) listen(ln *net.TCPListener, serve func(seat, netip.AddrPort)) (net.Listener, error) {
+	return f.loops.listen(ln, serve)
 }
 
 // park implements forwarder. Each pair is known to one of the two at most.

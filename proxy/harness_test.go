@@ -79,12 +79,13 @@ func (h *harness) listen() {
 	}
 	h.addr = ln.Addr().String()
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(context.Background(), ln) }()
+	ctx, stop := context.WithCancel(context.Background())
+	go func() { served <- h.Serve(ctx, ln) }()
 	h.t.Cleanup(func() {
-		_ = ln.Close()
+		stop()
 		select {
 		case err := <-served:
-			if !errors.Is(err, ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			if !errors.Is(err, ErrServerClosed) && !errors.Is(err, context.Canceled) {
 				h.t.Errorf("Serve returned %v", err)
 			}
 		case <-time.After(patience):

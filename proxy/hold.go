@@ -64,7 +64,7 @@ type waiter struct {
 	tries  int          // how often it was let go
 	ready  chan *ticket // receives the ticket of the one who let it go
 	place  *list.Element
-	waits  func() // called, if set, when the login has to wait
+	waits  func() // called, if set, when the login has to wait, more than once
 }
 
 // ticket lets a login try the route once. Its holder must call unused in the end, after worked and failed where those apply.
@@ -103,7 +103,11 @@ func (q *holdQueue) updateLocked(change func()) {
 	q.wakeLocked()
 }
 
+// wakeLocked has the release loop look again, if anybody waits.
 func (q *holdQueue) wakeLocked() {
+	if q.waiting.Len() == 0 {
+		return
+	}
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -199,12 +203,12 @@ func (q *holdQueue) wait(ctx context.Context, w *waiter) (*ticket, error) {
 		return nil, errHoldFull
 	}
 	q.enqueueLocked(w)
-	if w.waits != nil {
-		w.waits()
-	}
 	for {
 		usable, changed := q.usableLocked(), q.changed
 		q.mu.Unlock()
+		if w.waits != nil {
+			w.waits()
+		}
 		t := q.sleep(ctx, w, usable, changed)
 		q.mu.Lock()
 		if t == nil {

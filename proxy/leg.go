@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,14 +28,17 @@ var (
 // wordTimeout bounds the proxy's last words to a client: they must not keep a session alive.
 const wordTimeout = 2 * time.Second
 
+// readAhead is how much one read takes of what a client says in a login: its messages are small, and each is asked for in several parts.
+const readAhead = 512
+
 // clientLeg is one client's connection until it is handed to the forwarder. Its Read is charged to startup_timeout, so that a login pays for
 // its own slowness only. One goroutine uses it; interrupt and abort may be called by any.
 type clientLeg struct {
 	raw *net.TCPConn
 	// conn is what the protocol is spoken on: raw, or TLS on top of it.
 	conn net.Conn
-	// ahead holds bytes that were read before anybody asked for them.
-	ahead []byte
+	// ahead holds bytes that were read before anybody asked for them. room is where a read puts them; it is gone when the login is over.
+	ahead, room []byte
 	// patience is what is left of startup_timeout.
 	patience time.Duration
 	// ctx is done when the login must end: its cause is one of the errors above.
@@ -43,6 +47,8 @@ type clientLeg struct {
 
 	mu          sync.Mutex
 	interrupted error // while set, no deadline can be moved: reads and writes fail at once
+	// seat is the login's place on an event loop, which has the socket then; nil: it has none. It changes under mu, by the login.
+	seat seat
 }
 
 func newClientLeg(raw *net.TCPConn, patience time.Duration) *clientLeg {
@@ -51,19 +57,98 @@ func newClientLeg(raw *net.TCPConn, patience time.Duration) *clientLeg {
 	return c
 }
 
+// noConn stands in the place of a connection whose socket an event loop has: every call fails.
+var noConn = new(net.TCPConn)
+
+// newSeatedLeg is newClientLeg for a login on an event loop.
+func newSeatedLeg(at seat, patience time.Duration) *clientLeg {
+	c := newClientLeg(noConn, patience)
+	c.seat, c.conn = at, at.sit(c)
+	return c
+}
+
+// leave takes the login off its event loop, if it is on one: from then on it may wait for anything.
+func (c *clientLeg) leave() {
+	if c.seat == nil {
+		return
+	}
+	raw, err := c.seat.leave()
+	if err != nil {
+		raw = noConn
+	}
+	c.unseat(raw)
+	if err != nil {
+		c.abort(fmt.Errorf("%w: %w", errClientGone, err))
+	}
+}
+
+// unseat says that the login is on no event loop any more, and what its connection is from then on.
+func (c *clientLeg) unseat(raw *net.TCPConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seat, c.raw, c.conn = nil, raw, raw
+	if c.interrupted != nil {
+		_ = raw.SetDeadline(past)
+	}
+}
+
+// drop closes the connection of a client that has not said yet what it wants.
+func (c *clientLeg) drop() {
+	c.mu.Lock()
+	raw, seated := c.raw, c.seat != nil
+	c.mu.Unlock()
+	if seated {
+		c.abort(errStartupTimeout)
+		return
+	}
+	_ = raw.Close()
+}
+
+// hasUnread reports whether the client has sent what nobody has read yet.
+func (c *clientLeg) hasUnread() bool {
+	if len(c.ahead) > 0 {
+		return true
+	}
+	if c.seat != nil {
+		return c.seat.hasUnread()
+	}
+	return hasUnread(c.raw)
+}
+
 // Read implements io.Reader. It waits no longer than what is left of startup_timeout.
 func (c *clientLeg) Read(p []byte) (int, error) {
-	if len(c.ahead) > 0 {
-		n := copy(p, c.ahead)
-		c.ahead = c.ahead[n:]
-		return n, nil
+	if len(c.ahead) == 0 {
+		into := p
+		if len(p) < readAhead {
+			into = c.spare()
+		}
+		var n int
+		err := c.charge(func() (err error) {
+			n, err = c.conn.Read(into)
+			return err
+		})
+		if len(p) >= readAhead || n == 0 {
+			return n, err
+		}
+		c.ahead = into[:n]
 	}
-	var n int
-	err := c.charge(func() (err error) {
-		n, err = c.conn.Read(p)
-		return err
-	})
-	return n, err
+	n := copy(p, c.ahead)
+	c.ahead = c.ahead[n:]
+	return n, nil
+}
+
+func (c *clientLeg) spare() []byte {
+	if c.room == nil {
+		c.room = make([]byte, readAhead)
+	}
+	return c.room
+}
+
+// takeAhead returns what was read ahead. Nothing is read after that.
+func (c *clientLeg) takeAhead() []byte {
+	ahead := slices.Clone(c.ahead)
+	c.ahead, c.room = nil, nil
+	return ahead
 }
 
 // charge runs something that waits for the client's bytes, bounded by, and counted against, what is left of startup_timeout.
@@ -128,6 +213,10 @@ func (c *clientLeg) interrupt(cause error) {
 	if c.interrupted == nil {
 		c.interrupted = cause
 	}
+	if c.seat != nil {
+		c.seat.wake()
+		return
+	}
 	_ = c.raw.SetDeadline(past)
 }
 
@@ -158,6 +247,9 @@ func (c *clientLeg) resume() error {
 		return context.Cause(c.ctx)
 	}
 	c.interrupted = nil
+	if c.seat != nil {
+		return c.conn.SetDeadline(time.Time{})
+	}
 	return c.raw.SetDeadline(time.Time{})
 }
 

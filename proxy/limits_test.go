@@ -70,7 +70,7 @@ func TestAFullPendingTableDropsTheOldest(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		clients, removes = append(clients, client), append(removes, p.add(conn))
+		clients, removes = append(clients, client), append(removes, p.add(newClientLeg(conn, patience)))
 	}
 	for i, want := range []bool{false, false, true, true, true} {
 		if got := removes[i](); got != want {

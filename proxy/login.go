@@ -50,6 +50,8 @@ type exchange struct {
 	firstBy time.Time
 	// answered says that it did; spoken that something of it has reached the client: from then on the login cannot be held again.
 	answered, spoken bool
+	// later is what the client is told before anything else.
+	later []byte
 	// negotiated is what the client still has to be told about the protocol version; version is what is spoken.
 	negotiated *pgwire.NegotiateProtocolVersion
 	version    pgwire.Version
@@ -157,6 +159,10 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 	default:
 		return false, fmt.Errorf("authentication request %d: %w", code, errNonsense)
 	}
+	if code == authSASLFinal && len(x.in.rest()) > 0 { // it can go with what follows
+		x.later = append(x.later, frame...)
+		return false, nil
+	}
 	if err := x.tell(frame); err != nil {
 		return false, err
 	}
@@ -190,9 +196,13 @@ func (x *exchange) ask() ([]byte, error) {
 
 // clientSpeaksFirst waits until either side says something, and reports whether it was the client.
 func (x *exchange) clientSpeaksFirst() (bool, error) {
-	if len(x.in.rest()) > 0 {
+	switch {
+	case len(x.in.rest()) > 0:
 		return false, nil
+	case len(x.s.client.ahead) > 0:
+		return true, nil
 	}
+	x.s.client.leave()
 	_ = x.b.SetDeadline(time.Now().Add(serverPatience))
 	stop := x.s.client.watch(func() { _ = x.b.SetReadDeadline(past) })
 	err := x.in.fill(1)
@@ -283,6 +293,10 @@ func (x *exchange) tell(words []byte) error {
 	if x.negotiated != nil {
 		words = append(x.negotiated.Append(nil), words...)
 		x.negotiated = nil
+	}
+	if len(x.later) > 0 {
+		words = append(x.later, words...)
+		x.later = nil
 	}
 	if !x.b.toClient.enter() {
 		return x.backendError(errSevered)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -50,6 +51,8 @@ type eventLoop struct {
 	buffer   chunk
 	spares   []*chunk
 	slots    []loopSlot
+	doors    []*loopDoor
+	routines []*loopRoutine // without a job
 	free     []int32
 	timed    map[*loopRun]struct{} // those with a deadline
 	looked   int64                 // when the deadlines were last looked at
@@ -72,6 +75,9 @@ type loopSlot struct {
 
 // wakeSlot is the event of the eventfd.
 const wakeSlot = -1
+
+// doorSlot is the event of the first door; those of others follow below it.
+const doorSlot = -2
 
 func newEventLoop(f *loopForwarder) (*eventLoop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -166,9 +172,15 @@ func (l *eventLoop) dispatch(e *unix.EpollEvent) {
 		l.told = true
 		return
 	}
+	if e.Fd < wakeSlot {
+		l.doors[doorSlot-e.Fd].ready()
+		return
+	}
 	slot := &l.slots[e.Fd>>1]
 	switch {
 	case slot.run == nil || slot.age != e.Pad: // it has ended since
+	case slot.run.login != nil:
+		slot.run.loginReady(slot.run.endOf(e.Fd), e.Events)
 	case e.Fd&1 == 0:
 		slot.run.clientReady(e.Events)
 	default:
@@ -215,7 +227,11 @@ func (l *eventLoop) expire() {
 	}
 	l.looked = l.clock
 	for r := range l.timed {
-		if l.clock >= r.deadline && len(r.toClient.bytes) == 0 { // what the server has said is delivered first
+		switch {
+		case l.clock < r.deadline:
+		case r.login != nil:
+			r.endWait(os.ErrDeadlineExceeded)
+		case len(r.toClient.bytes) == 0: // what the server has said is delivered first
 			r.serverEnded(os.ErrDeadlineExceeded)
 		}
 	}
@@ -228,9 +244,15 @@ func (l *eventLoop) end() {
 	l.mu.Unlock()
 	l.obey()
 	for _, slot := range l.slots {
-		if slot.run != nil {
+		if slot.run != nil && slot.run.pair != nil {
 			slot.run.end(result{end: endCut, why: pgwire.Killed})
 		}
+	}
+	for _, d := range l.doors {
+		d.end(net.ErrClosed)
+	}
+	for _, c := range l.routines {
+		c.stop()
 	}
 	_ = unix.Close(l.wake)
 	_ = unix.Close(l.epoll)
@@ -238,13 +260,7 @@ func (l *eventLoop) end() {
 
 // add takes a run over. Nothing of it has been sent before.
 func (l *eventLoop) add(r *loopRun) {
-	if len(l.free) == 0 {
-		l.free = append(l.free, int32(len(l.slots)))
-		l.slots = append(l.slots, loopSlot{})
-	}
-	r.slot = l.free[len(l.free)-1]
-	l.free = l.free[:len(l.free)-1]
-	l.slots[r.slot].run = r
+	l.settle(r)
 	if r.pair.backend.epoch <= l.floor { // cut while the pair was on its way here
 		r.end(result{end: endCut, why: l.why})
 		return
@@ -252,10 +268,21 @@ func (l *eventLoop) add(r *loopRun) {
 	r.begin()
 }
 
+// settle gives a run its slot.
+func (l *eventLoop) settle(r *loopRun) {
+	if len(l.free) == 0 {
+		l.free = append(l.free, int32(len(l.slots)))
+		l.slots = append(l.slots, loopSlot{})
+	}
+	r.slot = l.free[len(l.free)-1]
+	l.free = l.free[:len(l.free)-1]
+	l.slots[r.slot].run = r
+}
+
 // remove forgets a run: no event of its sockets is delivered any more.
 func (l *eventLoop) remove(r *loopRun) {
-	l.watch(r, &r.client, 0, false)
-	l.watch(r, &r.server, 0, false)
+	_ = l.watch(r, &r.client, 0, false)
+	_ = l.watch(r, &r.server, 0, false)
 	slot := &l.slots[r.slot]
 	slot.run = nil
 	slot.age++
@@ -265,11 +292,12 @@ func (l *eventLoop) remove(r *loopRun) {
 }
 
 // watch says which events of a socket are wanted. A socket that is listed reports failures even with none; one that is not reports nothing.
-func (l *eventLoop) watch(r *loopRun, e *loopEnd, events uint32, listed bool) {
+// The error is that memory is short.
+func (l *eventLoop) watch(r *loopRun, e *loopEnd, events uint32, listed bool) error {
 	op := unix.EPOLL_CTL_MOD
 	switch {
 	case !listed && !e.listed:
-		return
+		return nil
 	case !listed:
 		op = unix.EPOLL_CTL_DEL
 	case !e.listed:
@@ -277,10 +305,10 @@ func (l *eventLoop) watch(r *loopRun, e *loopEnd, events uint32, listed bool) {
 	}
 	event := unix.EpollEvent{Events: events, Fd: r.slot<<1 | e.side, Pad: l.slots[r.slot].age}
 	if err := control(l.epoll, op, e.fd, &event); err != nil && listed {
-		r.end(result{end: endServerLost, err: err}) // out of memory
-		return
+		return err
 	}
 	e.wanted, e.listed = events, listed
+	return nil
 }
 
 // spare returns a free chunk.
@@ -306,7 +334,7 @@ func (l *eventLoop) take(epoch uint64, why pgwire.Reason) (taken []*loopRun) {
 		l.floor, l.why = epoch, why
 	}
 	for _, slot := range l.slots {
-		if r := slot.run; r != nil && r.pair.backend.epoch <= epoch {
+		if r := slot.run; r != nil && r.pair != nil && r.pair.backend.epoch <= epoch { // a login's backend is in the table
 			r.letGo(result{end: endCut, why: why})
 			taken = append(taken, r)
 		}

@@ -91,7 +91,7 @@ type roundTrip struct {
 
 func newRoundTrip(t testing.TB, r *rig) *roundTrip {
 	blocking := func(c *testClient) int {
-		fd, err := duplicate(rawOf(c))
+		fd, err := duplicateOf(rawOf(c))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ func (r *loopRun) clientLost(err error) {
 	}
 	r.discarding, r.halfClosed = true, true
 	r.empty(&r.toClient)
-	r.loop.watch(r, &r.client, 0, false)
+	r.want(&r.client, 0, false)
 	r.linger()
 }
 
@@ -79,8 +79,8 @@ func (r *loopRun) keepBack(length int) bool {
 	return true
 }
 
-// park is the loop's part of the forwarder's park.
-func (r *loopRun) park(parked func()) {
+// park is the loop's part of the forwarder's park, and implements seat.
+func (r *loopRun) park(_ *pair, parked func()) {
 	if r.over || r.wantParked != nil {
 		return
 	}
@@ -115,7 +115,21 @@ func (r *loopRun) end(res result) {
 		return
 	}
 	r.letGo(res)
-	go r.report()
+	if !r.parted || !r.partHere() {
+		go r.report()
+	}
+}
+
+// partHere ends a run of which nothing is left but to close its sockets without a goroutine, where that is possible.
+func (r *loopRun) partHere() bool {
+	if r.pair.parted == nil || !r.part() {
+		return false
+	}
+	r.f.remove(r.pair)
+	if !r.pair.parted(r.result) {
+		go r.done(r.result)
+	}
+	return true
 }
 
 // letGo ends the run: from then on the loop does not touch the sockets.
@@ -135,7 +149,14 @@ func (r *loopRun) letGo(res result) {
 // reset implements keeper.
 func (r *loopRun) reset() {
 	if !r.out.Load() {
-		r.loop.call(func() { r.end(result{end: endServerLost, err: errSevered}) })
+		r.loop.call(func() {
+			switch {
+			case r.login != nil:
+				r.severLogin()
+			case r.pair != nil: // else its login has left
+				r.end(result{end: endServerLost, err: errSevered})
+			}
+		})
 	}
 	if fd := r.server.fd; fd >= 0 {
 		r.server.fd = -1
@@ -155,7 +176,7 @@ func (r *loopRun) report() {
 	}
 	if res.end == endCut {
 		r.pair.backend.reset()
-	} else if err := r.returnServer(); err != nil {
+	} else if err := r.returnServer(r.pair.backend); err != nil {
 		r.pair.backend.reset()
 		if parked {
 			res.end, res.err = endServerLost, err
@@ -189,8 +210,7 @@ func (r *loopRun) part() bool {
 }
 
 // returnServer makes the backend's socket a connection again. It fails when the backend was severed meanwhile.
-func (r *loopRun) returnServer() error {
-	b := r.pair.backend
+func (r *loopRun) returnServer(b *backend) error {
 	if !b.toBackend.enter() {
 		return errSevered
 	}

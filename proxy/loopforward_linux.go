@@ -44,11 +44,11 @@ func (f *loopForwarder) start(p *pair, done func(result)) bool {
 		return false
 	}
 	defer b.toBackend.leave() // until then whoever wants to reset the backend waits
-	client, err := duplicate(p.clientRaw)
+	client, err := duplicateOf(p.clientRaw)
 	if err != nil {
 		return false
 	}
-	server, err := duplicate(b.raw)
+	server, err := duplicateOf(b.raw)
 	if err != nil {
 		closeDescriptor(client)
 		return false
@@ -57,9 +57,7 @@ func (f *loopForwarder) start(p *pair, done func(result)) bool {
 	b.keep(r, nil)
 	_ = b.raw.Close()
 	_ = p.clientRaw.Close()
-	f.mu.Lock()
-	f.runs[p] = r
-	f.mu.Unlock()
+	f.admit(r)
 	r.loop.load.Add(1)
 	if !r.loop.post(func() { r.loop.add(r) }) {
 		r.result = result{end: endCut, why: pgwire.Killed}
@@ -67,6 +65,13 @@ func (f *loopForwarder) start(p *pair, done func(result)) bool {
 		go r.report()
 	}
 	return true
+}
+
+// admit makes the run one that others can find.
+func (f *loopForwarder) admit(r *loopRun) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.runs[r.pair] = r
 }
 
 func (f *loopForwarder) leastLoaded() *eventLoop {
@@ -82,7 +87,7 @@ func (f *loopForwarder) leastLoaded() *eventLoop {
 // park implements forwarder. What the client sends after it has returned comes after the request.
 func (f *loopForwarder) park(p *pair, parked func()) {
 	if r := f.find(p); r != nil {
-		r.loop.call(func() { r.park(parked) })
+		r.loop.call(func() { r.park(p, parked) })
 	}
 }
 

@@ -19,6 +19,9 @@ type loopRun struct {
 	pair *pair
 	done func(result)
 
+	// login is what comes before the pair; nil from its end on.
+	login *loopLogin
+
 	client, server     loopEnd
 	toServer, toClient stash
 	// kept are bytes of the server that may be an unasked-for message to keep back.
@@ -44,6 +47,23 @@ type loopEnd struct {
 	side   int32 // 0 the client's, 1 the server's
 	wanted uint32
 	listed bool
+	dead   bool // the server's, while it logs in: others reset it
+	dry    bool // in a login: the last read has taken all there was
+}
+
+// endOf is the end that an event is about.
+func (r *loopRun) endOf(id int32) *loopEnd {
+	if id&1 == 0 {
+		return &r.client
+	}
+	return &r.server
+}
+
+// want says which events of an end are wanted; the run ends if that cannot be had.
+func (r *loopRun) want(e *loopEnd, events uint32, listed bool) {
+	if err := r.loop.watch(r, e, events, listed); err != nil {
+		r.end(result{end: endServerLost, err: err})
+	}
 }
 
 // stash is what one direction holds: read, but not yet written.
@@ -83,7 +103,7 @@ func (r *loopRun) clientReady(events uint32) {
 		if r.halfClosed { // until then nothing but this tells that it is gone
 			r.clientLost(socketError(r.client.fd))
 		} else {
-			r.loop.watch(r, &r.client, 0, false) // looked at again when there is room for its bytes
+			r.want(&r.client, 0, false) // looked at again when there is room for its bytes
 		}
 	}
 	r.settle()
@@ -100,7 +120,7 @@ func (r *loopRun) serverReady(events uint32) {
 	case r.server.wanted&unix.EPOLLIN != 0 && events&(unix.EPOLLIN|failure) != 0:
 		r.readServer()
 	case r.server.wanted == 0 && events&failure != 0:
-		r.loop.watch(r, &r.server, 0, false)
+		r.want(&r.server, 0, false)
 	}
 	r.settle()
 }
@@ -123,10 +143,10 @@ func (r *loopRun) settle() {
 		server |= unix.EPOLLOUT
 	}
 	if client != r.client.wanted || !r.client.listed && client != 0 {
-		r.loop.watch(r, &r.client, client, client != 0 || r.client.listed)
+		r.want(&r.client, client, client != 0 || r.client.listed)
 	}
 	if !r.over && (server != r.server.wanted || !r.server.listed && server != 0) {
-		r.loop.watch(r, &r.server, server, server != 0 || r.server.listed)
+		r.want(&r.server, server, server != 0 || r.server.listed)
 	}
 }
 

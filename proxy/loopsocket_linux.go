@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"unsafe"
@@ -49,12 +51,8 @@ func socketError(fd int32) error {
 	return syscall.EPIPE // somebody has taken it before
 }
 
-// duplicate returns another descriptor of the connection's socket.
-func duplicate(c *net.TCPConn) (int32, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
+// duplicate returns another descriptor of the same socket.
+func duplicate(raw syscall.RawConn) (int32, error) {
 	var dup int
 	var failed error
 	if err := raw.Control(func(fd uintptr) { dup, failed = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
@@ -64,6 +62,15 @@ func duplicate(c *net.TCPConn) (int32, error) {
 		return -1, os.NewSyscallError("fcntl", failed)
 	}
 	return int32(dup), nil
+}
+
+// duplicateOf is duplicate for a connection.
+func duplicateOf(c *net.TCPConn) (int32, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	return duplicate(raw)
 }
 
 // adopt makes a connection of a descriptor, which is closed. If that fails the socket is closed with a reset.
@@ -83,4 +90,68 @@ func adopt(fd int32, keepAlive net.KeepAliveConfig) (*net.TCPConn, error) {
 // abandon makes the next close of the socket a reset.
 func abandon(fd int32) {
 	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// newBackendSocket returns a socket for a connection to a node, with the options that dial sets.
+func newBackendSocket(at netip.AddrPort) (int32, error) {
+	family := unix.AF_INET
+	if !at.Addr().Unmap().Is4() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	keepAlive := backendKeepAlive
+	err = errors.Join(setKeepAlive(fd, keepAlive),
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(backendUserTimeout.Milliseconds())))
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("setsockopt", err)
+	}
+	return int32(fd), nil
+}
+
+// setKeepAlive is what net does with the same configuration.
+func setKeepAlive(fd int, c net.KeepAliveConfig) error {
+	return errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(c.Idle.Seconds())),
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(c.Interval.Seconds())),
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, c.Count))
+}
+
+// connectTo begins to connect the socket, or asks how far that has come.
+func connectTo(fd int32, at netip.AddrPort) syscall.Errno {
+	port := at.Port()
+	be := [2]byte{byte(port >> 8), byte(port)}
+	var to unsafe.Pointer
+	var length uintptr
+	if addr := at.Addr().Unmap(); addr.Is4() {
+		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: *(*uint16)(unsafe.Pointer(&be)), Addr: addr.As4()}
+		to, length = unsafe.Pointer(&sa), unix.SizeofSockaddrInet4
+	} else {
+		sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: *(*uint16)(unsafe.Pointer(&be)), Addr: addr.As16()}
+		to, length = unsafe.Pointer(&sa), unix.SizeofSockaddrInet6
+	}
+	_, _, errno := syscall.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(to), length)
+	return errno
+}
+
+// acceptFrom takes the next client of a listening socket.
+func acceptFrom(listener int32) (fd int32, from netip.AddrPort, errno syscall.Errno) {
+	var sa unix.RawSockaddrInet6 // large enough for both families
+	length := uint32(unix.SizeofSockaddrInet6)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&length)),
+		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, from, errno
+	}
+	port := (*[2]byte)(unsafe.Pointer(&sa.Port))
+	addr := netip.AddrFrom16(sa.Addr)
+	if sa.Family == unix.AF_INET {
+		addr = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr)
+	}
+	return int32(n), netip.AddrPortFrom(addr, uint16(port[0])<<8|uint16(port[1])), 0
 }

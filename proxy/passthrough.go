@@ -81,7 +81,7 @@ func (s *session) pinOpaque(b *backend, first []byte) error {
 		s.srv.dispose(b, false)
 		return err
 	}
-	p.fromClient = append(p.fromClient, s.client.ahead...)
+	p.fromClient = append(p.fromClient, s.client.takeAhead()...)
 	_ = b.SetDeadline(time.Time{})
 	s.pin(p)
 	return nil

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"container/list"
-	"net"
 	"sync"
 )
 
@@ -14,12 +13,15 @@ const pendingMax = 1024
 type pending struct {
 	mu   sync.Mutex
 	max  int
-	list list.List // of *net.TCPConn, the oldest first
+	list list.List // of droppable, the oldest first
 }
+
+// droppable is a connection that can be closed by others.
+type droppable interface{ drop() }
 
 // add takes a connection in. The returned function takes it out again and reports whether it was still there: false means that it had to make
 // room and was closed.
-func (p *pending) add(c *net.TCPConn) (remove func() bool) {
+func (p *pending) add(c droppable) (remove func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.list.Len() >= p.max {
@@ -54,10 +56,10 @@ func (p *pending) drop(n int) int {
 
 func (p *pending) dropLocked() {
 	e := p.list.Front()
-	c := e.Value.(*net.TCPConn)
+	c := e.Value.(droppable)
 	p.list.Remove(e)
 	e.Value = nil
-	_ = c.Close()
+	c.drop()
 }
 
 // size is how many connections are pending.

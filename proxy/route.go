@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
@@ -24,6 +26,18 @@ type openRoute struct {
 	cancel context.CancelCauseFunc
 	// relaxed is counted by its sessions, also after the cut.
 	relaxed relaxedCommits
+	// literal is the node's address when that needs no resolving; else resolved is where its name led last.
+	literal  netip.AddrPort
+	resolved atomic.Pointer[resolution]
+}
+
+func newRoute(r Route) *openRoute {
+	o := &openRoute{Route: r}
+	o.ctx, o.cancel = context.WithCancelCause(context.Background())
+	if at, err := netip.ParseAddrPort(r.Address); err == nil && at.Addr().Zone() == "" {
+		o.literal = at
+	}
+	return o
 }
 
 // cutError is why a route, and everything on it, ended.
@@ -64,8 +78,7 @@ func (t *table) open(r Route) (*openRoute, error) {
 	if r.Epoch <= t.floor || t.route != nil {
 		return nil, errEpoch{epoch: r.Epoch, floor: max(t.floor, t.epochLocked())}
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	t.route = &openRoute{Route: r, ctx: ctx, cancel: cancel}
+	t.route = newRoute(r)
 	t.last = t.route
 	return t.route, nil
 }

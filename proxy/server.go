@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -67,6 +66,8 @@ type Server struct {
 	rest      rest
 	resting   atomic.Int64 // sessions that are being packed or moved: no forwarder has them
 	stranded  stranded
+	// departures are the sessions whose end is still to be logged.
+	departures departures
 	// verdict is the last one of Relocate, moving the open route while logins wait for sessions that are moved there; control guards both.
 	verdict verdict
 	moving  *openRoute
@@ -283,69 +284,6 @@ func (s *Server) noteFailure(r Route, err error) {
 	s.suspect(r.Node)
 	if s.failures.allow(r.Node) {
 		s.log.Warn("login attempt failed", "node", r.Node, "epoch", r.Epoch, "err", err)
-	}
-}
-
-// Serve accepts clients until ctx is done, Shutdown is called or the listener fails. Connections that it accepted live on after it has returned,
-// until Shutdown. It closes the listener.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	if !s.roster.addListener(ln) {
-		_ = ln.Close()
-		return ErrServerClosed
-	}
-	defer s.roster.removeListener(ln)
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	err := s.accept(ln)
-	switch {
-	case s.roster.isStopping():
-		return ErrServerClosed
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
-		return err
-	}
-}
-
-// accept starts a goroutine for each client.
-func (s *Server) accept(ln net.Listener) error {
-	var pause time.Duration
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			if !isTemporary(err) {
-				return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
-			}
-			if pause == 0 {
-				s.log.Error("cannot accept clients", "err", err)
-			}
-			// Descriptors are what lacks as a rule: those who have not sent a startup packet give theirs back first.
-			s.pending.drop(16)
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			select {
-			case <-time.After(pause):
-			case <-s.ctx.Done():
-			}
-			continue
-		}
-		if pause != 0 {
-			pause = 0
-			s.log.Info("accepting clients again")
-		}
-		raw, ok := conn.(*net.TCPConn)
-		if !ok {
-			_ = conn.Close()
-			return fmt.Errorf("accept on %s: %T is no TCP connection", ln.Addr(), conn)
-		}
-		_ = raw.SetKeepAliveConfig(clientKeepAlive)
-		if !s.roster.begin(&s.sessions) {
-			_ = raw.Close()
-			continue
-		}
-		go func() {
-			defer s.sessions.Done()
-			s.newSession(raw).serve()
-		}()
 	}
 }
 

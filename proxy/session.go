@@ -66,12 +66,22 @@ type session struct {
 	ending bool
 }
 
-func (s *Server) newSession(conn *net.TCPConn) *session {
+func (s *Server) newSession(cfg *settings, leg *clientLeg, from netip.AddrPort) *session {
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	return &session{srv: s, cfg: cfg, id: s.ids.Add(1), address: from, client: leg, forget: func() {}, leave: func() {}}
+}
+
+// serveConn serves a client on the calling goroutine until it is pinned or over.
+func (s *Server) serveConn(conn *net.TCPConn) {
 	cfg := s.cfg.Load()
-	address, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	address = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
-	return &session{srv: s, cfg: cfg, id: s.ids.Add(1), address: address,
-		client: newClientLeg(conn, cfg.Limits.StartupTimeout), forget: func() {}, leave: func() {}}
+	from, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	s.newSession(cfg, newClientLeg(conn, cfg.Limits.StartupTimeout), from).serve()
+}
+
+// serveAt is serveConn for a client on an event loop.
+func (s *Server) serveAt(place seat, from netip.AddrPort) {
+	cfg := s.cfg.Load()
+	s.newSession(cfg, newSeatedLeg(place, cfg.Limits.StartupTimeout), from).serve()
 }
 
 // serve carries the connection from its first byte to a pinned session or to its end. It returns when the connections have been handed to the
@@ -79,6 +89,7 @@ func (s *Server) newSession(conn *net.TCPConn) *session {
 func (s *session) serve() {
 	g, err := s.hello()
 	if err == nil && g.opaque != nil {
+		s.client.leave()
 		err = s.passThrough(g.opaque)
 		if errors.Is(err, errNodeInClear) {
 			s.out()
@@ -89,6 +100,7 @@ func (s *session) serve() {
 	case err != nil:
 		s.over(err)
 	case g.cancel != nil:
+		s.client.leave()
 		s.srv.cancel(s.client, s.address.Addr(), *g.cancel)
 	case g.startup != nil:
 		s.startup = g.startup
@@ -98,7 +110,7 @@ func (s *session) serve() {
 
 // hello finds out what the client wants, while it is in the table of those that may be dropped.
 func (s *session) hello() (greeting, error) {
-	remove := s.srv.pending.add(s.client.raw)
+	remove := s.srv.pending.add(s.client)
 	g, err := s.greet()
 	if there := remove(); !there {
 		err = refuse(pgwire.StartupTimeout, "") // it made room for others
@@ -195,7 +207,10 @@ func (s *session) pause(d time.Duration) {
 // is not watched: it may have sent all it has to say and closed its side, and is answered as by PostgreSQL.
 func (s *session) await(w *waiter) (*ticket, error) {
 	stop := func() {}
-	w.waits = sync.OnceFunc(func() { stop = s.client.watch(nil) })
+	w.waits = sync.OnceFunc(func() {
+		s.client.leave()
+		stop = s.client.watch(nil)
+	})
 	start := time.Now()
 	t, err := s.srv.hold.wait(s.client.ctx, w)
 	s.held += time.Since(start)
@@ -225,7 +240,7 @@ func (e *againError) Unwrap() error { return e.err }
 // attempt tries to log in on the ticket's route.
 func (s *session) attempt(t *ticket) error {
 	firstBy := time.Now().Add(s.cfg.Backend.ConnectTimeout)
-	b, err := s.srv.dial(s.client.ctx, t.route, firstBy, s.client)
+	b, err := s.reach(t.route, firstBy)
 	if err != nil {
 		return s.afterFailure(t, err, false)
 	}
@@ -244,6 +259,7 @@ func (s *session) attempt(t *ticket) error {
 	if err == nil {
 		return nil
 	}
+	s.client.leave()
 	x.seen.wipe()
 	s.srv.dispose(b, false)
 	return s.afterFailure(t, err, x.spoken)
@@ -306,7 +322,7 @@ func (s *session) deliver(x *exchange) error {
 		tracker.RelaxSession()
 	}
 	s.pin(&pair{client: s.client.conn, clientRaw: s.client.raw, backend: x.b, tracker: tracker,
-		fromClient: s.client.ahead, fromServer: slices.Clone(x.in.rest())})
+		fromClient: s.client.takeAhead(), fromServer: slices.Clone(x.in.rest())})
 	return nil
 }
 
@@ -358,15 +374,24 @@ func (s *session) forward(p *pair) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	draining := s.srv.roster.pin(s, p)
-	s.srv.forwarder.start(p, func(r result) {
+	done := func(r result) {
 		defer s.srv.sessions.Done()
 		s.ended(p, r)
-	})
+	}
+	park := s.srv.forwarder.park
+	if place := s.client.seat; place == nil {
+		s.srv.forwarder.start(p, done)
+	} else {
+		s.client.unseat(noConn)
+		p.parted = func(r result) bool { return s.parted(p, r) }
+		place.start(p, done)
+		park = place.park // the forwarder's waits for the loop, on which this runs
+	}
 	if draining {
-		s.drainLocked(p)
+		s.drainLocked(p, park)
 		return
 	}
-	s.restLocked(p)
+	s.restLocked(p, park)
 }
 
 // observeHold records how long the login waited, when it did.

@@ -33,6 +33,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.awaitSessions(ctx)
 	s.stop()
 	s.loops.Wait()
+	s.departures.wait()
 	s.credentials.close()
 	s.forwarder.close()
 	return err
@@ -63,11 +64,11 @@ func (s *Server) awaitSessions(ctx context.Context) error {
 func (s *session) drain(p *pair) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drainLocked(p)
+	s.drainLocked(p, s.srv.forwarder.park)
 }
 
-func (s *session) drainLocked(p *pair) {
-	s.srv.forwarder.park(p, func() {
+func (s *session) drainLocked(p *pair, park func(*pair, func())) {
+	park(p, func() {
 		defer s.srv.sessions.Done()
 		s.finish(p, outcome{end: pgwire.Drained.String(), reason: pgwire.Drained, speak: true})
 	})

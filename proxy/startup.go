@@ -121,7 +121,7 @@ func (s *session) parseStartup(raw []byte) (*pgwire.Startup, error) {
 // answerInClear writes the one-byte answer to an encryption request. Bytes that came before the answer are an attack or a broken client
 // (CVE-2021-23214).
 func (s *session) answerInClear(answer byte) error {
-	if hasUnread(s.client.raw) {
+	if s.client.hasUnread() {
 		return refuse(pgwire.PlaintextAfterSSLRequest, "")
 	}
 	_, err := s.client.Write([]byte{answer})
@@ -132,7 +132,7 @@ func (s *session) answerInClear(answer byte) error {
 func (s *session) answerSSLRequest(raw []byte) (g greeting, done bool, err error) {
 	switch {
 	case s.cfg.Listen.TLS == TLSPassthrough:
-		if hasUnread(s.client.raw) {
+		if s.client.hasUnread() {
 			return g, false, refuse(pgwire.PlaintextAfterSSLRequest, "")
 		}
 		return greeting{opaque: raw}, true, nil
@@ -170,6 +170,7 @@ func (s *session) directTLS(raw []byte) (g greeting, done bool, err error) {
 
 // encrypt does the handshake and returns the protocol that was negotiated in it.
 func (s *session) encrypt(first byte) (protocol string, err error) {
+	s.client.leave()
 	state, err := s.client.encrypt(s.cfg.listenTLS, first)
 	switch {
 	case errors.Is(err, errStartupTimeout):

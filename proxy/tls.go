@@ -145,7 +145,8 @@ func (p *prefixed) Read(b []byte) (int, error) {
 
 // encrypt does the server's side of a TLS handshake, whose first byte has been read.
 func (c *clientLeg) encrypt(cfg *tls.Config, first byte) (tls.ConnectionState, error) {
-	conn := tls.Server(&prefixed{Conn: c.raw, prefix: []byte{first}}, cfg)
+	conn := tls.Server(&prefixed{Conn: c.raw, prefix: append([]byte{first}, c.ahead...)}, cfg)
+	c.ahead = nil
 	if err := c.charge(func() error { return conn.HandshakeContext(c.ctx) }); err != nil {
 		return tls.ConnectionState{}, err
 	}

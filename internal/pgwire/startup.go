@@ -235,10 +235,9 @@ func (s *Startup) Replication() bool {
 // none of the high ones, or options that name it at all. In options backslashes escape and '-' may stand for '_' (postgres.c,
 // process_postgres_switches; guc.c, ParseLongOption).
 func (s *Startup) RelaxesCommits() bool {
-	asWritten := strings.NewReplacer("\\", "", "-", "_")
 	for _, p := range s.Params {
 		switch {
-		case p.Name == "options" && holdsName([]byte(asWritten.Replace(p.Value))):
+		case p.Name == "options" && holdsName([]byte(optionsAsWritten.Replace(p.Value))):
 			return true
 		case len(p.Name) == len(commitName) && isName([]byte(p.Name)) && (p.Value == "" || !isHigh(keyWord(p.Value))):
 			return true
@@ -317,3 +316,6 @@ func AppendSSLRequest(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, 8)
 	return binary.BigEndian.AppendUint32(dst, sslRequestCode)
 }
+
+// optionsAsWritten undoes the ways in which options may write a parameter's name.
+var optionsAsWritten = strings.NewReplacer("\\", "", "-", "_")

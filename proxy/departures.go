@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// departuresDelay is how long the line about a session may wait for those about others.
+	departuresDelay = 100 * time.Millisecond
+	// departuresMax bounds the lines that wait.
+	departuresMax = 4096
+)
+
+// departure is the end of a session, for the log.
+type departure struct {
+	s    *session
+	p    *pair
+	o    outcome
+	when time.Time
+}
+
+// log writes the one line about a session.
+func (d departure) log() {
+	ctx, log := context.Background(), d.s.srv.log
+	if !log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	line := slog.NewRecord(d.when, slog.LevelInfo, "session end", 0)
+	line.Add(d.s.names()...)
+	line.Add("node", d.p.backend.node, "epoch", d.p.backend.epoch, "duration", d.when.Sub(d.s.pinned).Round(time.Millisecond),
+		"to_server_bytes", d.p.toServer.Load(), "to_client_bytes", d.p.toClient.Load(), "reason", d.o.end)
+	if err := d.o.err; err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		line.Add("err", err.Error())
+	}
+	_ = log.Handler().Handle(ctx, line) // as slog.Logger does
+}
+
+// departures writes the lines about sessions that end on event loops: a log that cannot be written at the moment must not keep a loop.
+type departures struct {
+	mu      sync.Mutex
+	waiting []departure
+	// writes counts the goroutine that writes, or will.
+	writes sync.WaitGroup
+}
+
+// add takes a line; false when there is no room, because the log has stood still for long.
+func (d *departures) add(one departure) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch len(d.waiting) {
+	case departuresMax:
+		return false
+	case 0:
+		d.writes.Add(1)
+		time.AfterFunc(departuresDelay, d.write)
+	}
+	d.waiting = append(d.waiting, one)
+	return true
+}
+
+func (d *departures) write() {
+	defer d.writes.Done()
+	d.mu.Lock()
+	lines := d.waiting
+	d.waiting = nil
+	d.mu.Unlock()
+	for _, line := range lines {
+		line.log()
+	}
+}
+
+// wait returns when everything is written. Nothing is added any more.
+func (d *departures) wait() { d.writes.Wait() }
