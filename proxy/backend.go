@@ -20,8 +20,10 @@ var errSevered = errors.New("backend connection is closed to writes")
 // own account, and every byte of a node's that goes to a client is written inside toClient. It is the net.Conn below TLS.
 type backend struct {
 	epoch uint64
-	node  string
-	addr  string
+	// toBackend admits writes to the node, toClient writes of what the node said to its client.
+	toBackend, toClient gate
+	node                string
+	addr                string
 	// cut is done when the epoch has been cut; its cause is a *cutError.
 	cut   context.Context
 	table *table
@@ -36,8 +38,6 @@ type backend struct {
 	passage net.Conn
 	// conn is what the protocol is spoken on: the backend itself, or TLS on top of it. Set once, before the backend is shared.
 	conn net.Conn
-	// toBackend admits writes to the node, toClient writes of what the node said to its client.
-	toBackend, toClient gate
 	// client is woken when it has to be detached; nil for a connection that serves no client (a cancel request).
 	client interrupter
 

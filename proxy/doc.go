@@ -22,10 +22,12 @@
 //	accept -> startup packets, one at a time -> TLS -> limits -> hold until there is a route -> dial -> backend TLS -> replay the startup bytes
 //	-> relay authentication -> prove the writer -> deliver -> pin: forward -> end
 //
-// Who owns what: Serve owns its listener and the goroutine of each login; a login's goroutine owns both connections until it hands them to the
-// forwarder and then exits; the forwarder owns them until it hands them back, parked or ended. table owns the routes and every backend
-// connection's fate at a cut; holdQueue and admission own who may dial when.
+// Who owns what: Serve owns its listener; a login owns both connections until it hands them to the forwarder and is over then; the forwarder owns
+// them until it hands them back, parked or ended. table owns the routes and every backend connection's fate at a cut; holdQueue and admission own
+// who may dial when.
 //
 // On Linux plain pairs run on event loops, which own their sockets by descriptors of their own and add their number to GOMAXPROCS; pairs with TLS,
-// other systems, and everything with PGTETHER_FORWARDER=goroutines in the environment, run on two goroutines each.
+// other systems, and everything with PGTETHER_FORWARDER=goroutines in the environment, run on two goroutines each. The loops accept the clients too.
+// A login is a coroutine of its loop until it has to wait for something else than its two sockets, see seat: then it leaves the loop and is a
+// goroutine like any other. So its code is the same on both.
 package proxy

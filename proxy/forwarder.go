@@ -41,23 +41,25 @@ type forwarder interface {
 // pair is one client tied to one backend. It is set up before start and belongs to the forwarder until done or parked is called. Then client,
 // clientRaw and backend.raw may be other objects than before, for the same sockets.
 type pair struct {
-	// client is what the protocol is spoken on with the client, clientRaw the connection below it.
-	client    net.Conn
-	clientRaw *net.TCPConn
-	backend   *backend
+	// What every message touches comes first.
+
+	backend *backend
 	// tracker follows both directions; nil for an opaque pair.
 	tracker *pgwire.Tracker
-	// fromClient and fromServer are bytes that were read but not forwarded: before start by the login, after parked or done by the forwarder.
-	fromClient, fromServer []byte
+	// toServer and toClient count the bytes that were forwarded.
+	toServer, toClient atomic.Int64
 	// owed are whole messages that a move has left for the client, ParameterStatus above all. It is told with the answer to its next request, not before:
 	// drivers do not expect them while they are idle (pgjdbc's processNotifies).
 	owed []byte
+	// client is what the protocol is spoken on with the client, clientRaw the connection below it.
+	client    net.Conn
+	clientRaw *net.TCPConn
+	// fromClient and fromServer are bytes that were read but not forwarded: before start by the login, after parked or done by the forwarder.
+	fromClient, fromServer []byte
 	// closed says, from done on, that the forwarder has closed both connections: both sides had ended theirs, and nobody is left to be told anything.
 	closed bool
 	// parted may be set: a forwarder that has closed both connections itself calls it before done, where it must not wait, and not done if it returns true.
 	parted func(result) bool
-	// toServer and toClient count the bytes that were forwarded.
-	toServer, toClient atomic.Int64
 }
 
 // takeOwed returns what the client is owed, once: when it has asked something and no message of its server's is cut in two by it. Else it is nil.

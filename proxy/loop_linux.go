@@ -291,7 +291,8 @@ func (l *eventLoop) remove(r *loopRun) {
 	l.load.Add(-1)
 }
 
-// watch says which events of a socket are wanted. A socket that is listed reports failures even with none; one that is not reports nothing.
+// watch says which events of a socket are wanted. A socket that is listed reports failures even with none; one that is not reports nothing. What is
+// there already is reported at once, and then only what is new (edge triggered): the kernel need not look at every socket again after each event.
 // The error is that memory is short.
 func (l *eventLoop) watch(r *loopRun, e *loopEnd, events uint32, listed bool) error {
 	op := unix.EPOLL_CTL_MOD
@@ -303,11 +304,15 @@ func (l *eventLoop) watch(r *loopRun, e *loopEnd, events uint32, listed bool) er
 	case !e.listed:
 		op = unix.EPOLL_CTL_ADD
 	}
-	event := unix.EpollEvent{Events: events, Fd: r.slot<<1 | e.side, Pad: l.slots[r.slot].age}
+	told := events | unix.EPOLLET
+	if events&unix.EPOLLIN != 0 {
+		told |= unix.EPOLLRDHUP
+	}
+	event := unix.EpollEvent{Events: told, Fd: r.slot<<1 | e.side, Pad: l.slots[r.slot].age}
 	if err := control(l.epoll, op, e.fd, &event); err != nil && listed {
 		return err
 	}
-	e.wanted, e.listed = events, listed
+	e.wanted, e.listed, e.again = events, listed, false
 	return nil
 }
 

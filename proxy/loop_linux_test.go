@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -320,4 +322,46 @@ func resident(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return pages * os.Getpagesize()
+}
+
+// The end of a stream is passed on however it comes: with the last bytes, after a read that has filled the buffer, while the other side does not read.
+func TestALoopMissesNoEndOfAStream(t *testing.T) {
+	f, tab := newLoops(2), newTable()
+	t.Cleanup(f.close)
+	take := func(from *testClient, size int) {
+		_ = from.SetReadDeadline(time.Now().Add(patience))
+		if n, err := io.CopyN(io.Discard, from.Conn, int64(size)); err != nil {
+			t.Errorf("%d of %d bytes arrived before %v", n, size, err)
+		}
+	}
+	for _, size := range []int{0, 1, chunkSize - 1, chunkSize, chunkSize + 1, 3 * chunkSize, 2 << 20} {
+		for i := range 10 {
+			r := newRig(t, f, tab, wiring{}, true).start()
+			sent := bytes.Repeat([]byte{'x'}, size)
+			var writing sync.WaitGroup
+			send := func(to *testClient) {
+				written := make(chan struct{})
+				if i == 0 && size <= 3*chunkSize { // all of it is there before the loops look
+					for _, l := range f.(*forwarders).loops.loops {
+						l.post(func() { <-written })
+					}
+				}
+				writing.Go(func() {
+					_, _ = to.Conn.Write(sent)
+					_ = to.Conn.(*net.TCPConn).CloseWrite()
+					close(written)
+				})
+				time.Sleep(time.Duration(i) * 200 * time.Microsecond)
+			}
+			send(r.client)
+			take(r.server, size)
+			if rest := r.server.end(); rest != "" {
+				t.Errorf("the server got %d bytes more", len(rest))
+			}
+			send(r.server)
+			take(r.client, size)
+			r.awaitEnd(endClient)
+			writing.Wait()
+		}
+	}
 }

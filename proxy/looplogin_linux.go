@@ -128,7 +128,8 @@ func (g *loopLogin) isForsaken() bool {
 // loginReady handles an event of one of the sockets while the login has them. What it does not wait for now it is told when it does.
 func (r *loopRun) loginReady(e *loopEnd, events uint32) {
 	g := r.login
-	if g.awaits != e || events&(g.events|failure) == 0 {
+	e.again = e.again || events&streamEnd != 0
+	if g.awaits != e || events&(g.events|streamEnd) == 0 {
 		_ = r.loop.watch(r, e, 0, false)
 		return
 	}
@@ -227,6 +228,7 @@ func (r *loopRun) start(p *pair, done func(result)) {
 	r.pair, r.done, r.login = p, done, nil
 	b.passage = nil
 	p.client, p.clientRaw = noConn, noConn // until they are handed back
+	r.client.again, r.server.again = !r.client.dry, !r.server.dry
 	delete(r.loop.timed, r)
 	r.f.admit(r)
 	switch {
@@ -247,7 +249,7 @@ func (c *loopConn) Read(p []byte) (int, error) {
 		}
 		if !c.end.dry {
 			n, errno := receive(c.end.fd, p)
-			c.end.dry = n < len(p)
+			c.end.dry = n < len(p) && !c.end.again
 			switch {
 			case n > 0 || len(p) == 0:
 				return n, nil

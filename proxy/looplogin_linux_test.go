@@ -109,7 +109,7 @@ func TestSocketsOnLoopsHaveTheOptionsOfOthers(t *testing.T) {
 	h := startServer(t, testConfig(), Deps{})
 	h.open(pg.route(1))
 	h.login()
-	eventually(t, "it is a session", func() bool { return len(h.runs()) == 1 })
+	eventually(t, "it is a session", func() bool { _, pairs := h.seated(); return pairs == 1 })
 	runs := h.runs()
 	for _, s := range []struct {
 		of          string

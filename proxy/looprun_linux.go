@@ -49,6 +49,7 @@ type loopEnd struct {
 	listed bool
 	dead   bool // the server's, while it logs in: others reset it
 	dry    bool // in a login: the last read has taken all there was
+	again  bool // there may be something left to read, which nobody will report
 }
 
 // endOf is the end that an event is about.
@@ -74,7 +75,11 @@ type stash struct {
 	chunk   *chunk
 }
 
-const failure = unix.EPOLLERR | unix.EPOLLHUP
+const (
+	failure = unix.EPOLLERR | unix.EPOLLHUP
+	// streamEnd is the end of the stream, which may come in the same event as the last bytes.
+	streamEnd = unix.EPOLLRDHUP | failure
+)
 
 // begin starts to forward, what was read before first.
 func (r *loopRun) begin() {
@@ -97,7 +102,8 @@ func (r *loopRun) clientReady(events uint32) {
 	switch {
 	case r.over:
 		return
-	case r.client.wanted&unix.EPOLLIN != 0 && events&(unix.EPOLLIN|failure) != 0:
+	case r.client.wanted&unix.EPOLLIN != 0 && events&(unix.EPOLLIN|streamEnd) != 0:
+		r.client.again = events&streamEnd != 0
 		r.readClient()
 	case r.client.wanted == 0 && events&failure != 0:
 		if r.halfClosed { // until then nothing but this tells that it is gone
@@ -117,7 +123,8 @@ func (r *loopRun) serverReady(events uint32) {
 	switch {
 	case r.over:
 		return
-	case r.server.wanted&unix.EPOLLIN != 0 && events&(unix.EPOLLIN|failure) != 0:
+	case r.server.wanted&unix.EPOLLIN != 0 && events&(unix.EPOLLIN|streamEnd) != 0:
+		r.server.again = events&streamEnd != 0
 		r.readServer()
 	case r.server.wanted == 0 && events&failure != 0:
 		r.want(&r.server, 0, false)
@@ -142,17 +149,23 @@ func (r *loopRun) settle() {
 	if r.toServer.cleared > 0 {
 		server |= unix.EPOLLOUT
 	}
-	if client != r.client.wanted || !r.client.listed && client != 0 {
+	if r.client.needs(client) {
 		r.want(&r.client, client, client != 0 || r.client.listed)
 	}
-	if !r.over && (server != r.server.wanted || !r.server.listed && server != 0) {
+	if !r.over && r.server.needs(server) {
 		r.want(&r.server, server, server != 0 || r.server.listed)
 	}
+}
+
+// needs reports whether the loop has to be told that these events are wanted: it does not know, or there may be something already that it has reported.
+func (e *loopEnd) needs(events uint32) bool {
+	return events != e.wanted || events != 0 && !e.listed || e.again && events&unix.EPOLLIN != 0
 }
 
 func (r *loopRun) readClient() {
 	b := r.loop.buffer[:]
 	n, errno := receive(r.client.fd, b)
+	r.client.again = r.client.again || n == len(b) || errno == syscall.EINTR
 	switch {
 	case n > 0:
 		r.fromClient(b[:n])
@@ -166,6 +179,7 @@ func (r *loopRun) readClient() {
 func (r *loopRun) readServer() {
 	b := r.loop.buffer[:]
 	n, errno := receive(r.server.fd, b)
+	r.server.again = r.server.again || n == len(b) || errno == syscall.EINTR
 	switch {
 	case n > 0:
 		r.fromServer(b[:n])
