@@ -110,13 +110,15 @@ func TestSocketsOnLoopsHaveTheOptionsOfOthers(t *testing.T) {
 	h.open(pg.route(1))
 	h.login()
 	eventually(t, "it is a session", func() bool { _, pairs := h.seated(); return pairs == 1 })
-	runs := h.runs()
+	run := h.runs()[0]
+	var client, server int32
+	run.loop.call(func() { client, server = run.client.fd, run.server.fd })
 	for _, s := range []struct {
 		of          string
 		fd          int32
 		keep        net.KeepAliveConfig
 		userTimeout time.Duration
-	}{{"client", runs[0].client.fd, clientKeepAlive, 0}, {"server", runs[0].server.fd, backendKeepAlive, backendUserTimeout}} {
+	}{{"client", client, clientKeepAlive, 0}, {"server", server, backendKeepAlive, backendUserTimeout}} {
 		for _, o := range []struct{ level, name, want int }{
 			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
