@@ -36,7 +36,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// door has clients accepted on the event loops, where there are any: then the listener that it returns accepts nobody.
+// door has clients accepted on the event loops, where there are any, see doorkeeper.
 func (s *Server) door(ln net.Listener) (net.Listener, error) {
 	keeper, ok := s.forwarder.(doorkeeper)
 	tcp, isTCP := ln.(*net.TCPListener)

@@ -45,34 +45,48 @@ func (d departure) log() {
 type departures struct {
 	mu      sync.Mutex
 	waiting []departure
-	// writes counts the goroutine that writes, or will.
-	writes sync.WaitGroup
+	// unwritten is how many of them, and of those that are being written, there are.
+	unwritten int
+	// writing says that there is a writer, or will be: one at a time. writes counts it.
+	writing bool
+	writes  sync.WaitGroup
 }
 
 // add takes a line; false when there is no room, because the log has stood still for long.
 func (d *departures) add(one departure) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch len(d.waiting) {
-	case departuresMax:
+	if d.unwritten >= departuresMax {
 		return false
-	case 0:
+	}
+	d.waiting = append(d.waiting, one)
+	d.unwritten++
+	if !d.writing {
+		d.writing = true
 		d.writes.Add(1)
 		time.AfterFunc(departuresDelay, d.write)
 	}
-	d.waiting = append(d.waiting, one)
 	return true
 }
 
 func (d *departures) write() {
 	defer d.writes.Done()
+	for lines := d.take(0); len(lines) > 0; lines = d.take(len(lines)) {
+		for _, line := range lines {
+			line.log()
+		}
+	}
+}
+
+// take returns the lines that wait, after so many others were written. With none the writer is at its end.
+func (d *departures) take(written int) []departure {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	lines := d.waiting
 	d.waiting = nil
-	d.mu.Unlock()
-	for _, line := range lines {
-		line.log()
-	}
+	d.unwritten -= written
+	d.writing = len(lines) > 0
+	return lines
 }
 
 // wait returns when everything is written. Nothing is added any more.

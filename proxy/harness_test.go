@@ -46,7 +46,9 @@ func newHarness(t testing.TB, cfg Config, deps Deps) *harness {
 		reasons = append(reasons, r.String())
 	}
 	deps.Metrics = metrics.New(h.registry, metrics.Labels{Reasons: reasons, Ends: Ends(), LoginResults: LoginResults(), CancelResults: CancelResults(), MoveResults: MoveResults()}).Proxy
-	deps.Log = slog.New(slog.NewTextHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.NewTextHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	if deps.Suspect == nil {
 		deps.Suspect = func(node string) {
 			select {

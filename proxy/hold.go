@@ -64,7 +64,7 @@ type waiter struct {
 	tries  int          // how often it was let go
 	ready  chan *ticket // receives the ticket of the one who let it go
 	place  *list.Element
-	waits  func() // called, if set, when the login has to wait, more than once
+	waits  func() // called, if set, when the login has to wait, perhaps more than once, without the lock
 }
 
 // ticket lets a login try the route once. Its holder must call unused in the end, after worked and failed where those apply.

@@ -21,6 +21,8 @@ var (
 	errEvicted = errors.New("login was ended to make room")
 	// errTurnedAway: the login made room for another while it waited for its turn.
 	errTurnedAway = errors.New("login was turned away")
+	// errNoDescriptor: the client's socket could not be kept.
+	errNoDescriptor = errors.New("connection cannot be kept")
 	// errShuttingDown: the server is stopping.
 	errShuttingDown = errors.New("shutting down")
 )
@@ -32,7 +34,7 @@ const wordTimeout = 2 * time.Second
 const readAhead = 512
 
 // clientLeg is one client's connection until it is handed to the forwarder. Its Read is charged to startup_timeout, so that a login pays for
-// its own slowness only. One goroutine uses it; interrupt and abort may be called by any.
+// its own slowness only. One goroutine uses it; interrupt, abort and drop may be called by any.
 type clientLeg struct {
 	raw *net.TCPConn
 	// conn is what the protocol is spoken on: raw, or TLS on top of it.
@@ -78,7 +80,7 @@ func (c *clientLeg) leave() {
 	}
 	c.unseat(raw)
 	if err != nil {
-		c.abort(fmt.Errorf("%w: %w", errClientGone, err))
+		c.abort(fmt.Errorf("%w: %w", errNoDescriptor, err))
 	}
 }
 
@@ -92,7 +94,7 @@ func (c *clientLeg) unseat(raw *net.TCPConn) {
 	}
 }
 
-// drop closes the connection of a client that has not said yet what it wants.
+// drop ends the connection of a client that has not said yet what it wants: at once, or by its login.
 func (c *clientLeg) drop() {
 	c.mu.Lock()
 	raw, seated := c.raw, c.seat != nil

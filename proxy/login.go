@@ -50,8 +50,8 @@ type exchange struct {
 	firstBy time.Time
 	// answered says that it did; spoken that something of it has reached the client: from then on the login cannot be held again.
 	answered, spoken bool
-	// later is what the client is told before anything else.
-	later []byte
+	// withheld is the server's last word of SASL, which goes with what follows.
+	withheld []byte
 	// negotiated is what the client still has to be told about the protocol version; version is what is spoken.
 	negotiated *pgwire.NegotiateProtocolVersion
 	version    pgwire.Version
@@ -160,7 +160,7 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 		return false, fmt.Errorf("authentication request %d: %w", code, errNonsense)
 	}
 	if code == authSASLFinal && len(x.in.rest()) > 0 { // it can go with what follows
-		x.later = append(x.later, frame...)
+		x.withheld = append(x.withheld, frame...)
 		return false, nil
 	}
 	if err := x.tell(frame); err != nil {
@@ -290,13 +290,13 @@ func isNotServing(frame []byte) bool {
 
 // tell passes the server's words on to the client, after what the client has to know about the protocol version.
 func (x *exchange) tell(words []byte) error {
+	if len(x.withheld) > 0 {
+		words = append(x.withheld, words...)
+		x.withheld = nil
+	}
 	if x.negotiated != nil {
 		words = append(x.negotiated.Append(nil), words...)
 		x.negotiated = nil
-	}
-	if len(x.later) > 0 {
-		words = append(x.later, words...)
-		x.later = nil
 	}
 	if !x.b.toClient.enter() {
 		return x.backendError(errSevered)

@@ -260,7 +260,7 @@ func (l *eventLoop) end() {
 
 // add takes a run over. Nothing of it has been sent before.
 func (l *eventLoop) add(r *loopRun) {
-	l.settle(r)
+	l.allot(r)
 	if r.pair.backend.epoch <= l.floor { // cut while the pair was on its way here
 		r.end(result{end: endCut, why: l.why})
 		return
@@ -268,8 +268,8 @@ func (l *eventLoop) add(r *loopRun) {
 	r.begin()
 }
 
-// settle gives a run its slot.
-func (l *eventLoop) settle(r *loopRun) {
+// allot gives a run its slot.
+func (l *eventLoop) allot(r *loopRun) {
 	if len(l.free) == 0 {
 		l.free = append(l.free, int32(len(l.slots)))
 		l.slots = append(l.slots, loopSlot{})

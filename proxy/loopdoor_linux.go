@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,9 +23,12 @@ type loopDoor struct {
 	serve func(place seat, from netip.AddrPort)
 	// short says that the last client could not be accepted.
 	short bool
+	// each says that a socket's options are not those of the one that it came from: older kernels refuse them for a listener of MPTCP.
+	each bool
 
 	closing sync.Once
-	// news is what Accept returns: an error, or the first client after a shortage. It has room for all that can be said before Accept is called.
+	// news is what Accept returns: an error, or the first client after a shortage. After each the door is shut until Accept is called, so that there is
+	// room for all that can be said: one of them, and the last.
 	news chan doorNews
 }
 
@@ -38,22 +40,21 @@ type doorNews struct {
 
 // listen implements doorkeeper.
 func (f *loopForwarder) listen(ln *net.TCPListener, serve func(seat, netip.AddrPort)) (net.Listener, error) {
-	d := &loopDoor{loop: f.loops[0], fd: -1, addr: ln.Addr(), serve: serve, news: make(chan doorNews, 3)}
+	d := &loopDoor{loop: f.loops[0], fd: -1, addr: ln.Addr(), serve: serve, news: make(chan doorNews, 2)}
 	raw, err := ln.SyscallConn()
 	if err == nil {
 		d.fd, err = duplicate(raw)
 	}
-	if err == nil { // what accept returns has the options of the socket that it came from (tcp(7))
-		err = errors.Join(setKeepAlive(int(d.fd), clientKeepAlive), unix.SetsockoptInt(int(d.fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
-	}
 	_ = ln.Close()
-	if err == nil && !d.loop.call(func() { err = d.install() }) {
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", d.addr, err)
+	}
+	d.each = setClientOptions(d.fd) != nil // else what accept returns has them too (tcp(7))
+	if !d.loop.call(func() { err = d.install() }) {
 		err = net.ErrClosed
 	}
 	if err != nil {
-		if d.fd >= 0 {
-			closeDescriptor(d.fd)
-		}
+		closeDescriptor(d.fd)
 		return nil, fmt.Errorf("listen on %s: %w", d.addr, err)
 	}
 	return d, nil
@@ -62,8 +63,11 @@ func (f *loopForwarder) listen(ln *net.TCPListener, serve func(seat, netip.AddrP
 // install is called on the loop, as all that follows down to end.
 func (d *loopDoor) install() error {
 	d.index = len(d.loop.doors)
+	if err := d.watch(unix.EPOLL_CTL_ADD, 0); err != nil {
+		return err
+	}
 	d.loop.doors = append(d.loop.doors, d)
-	return d.watch(unix.EPOLL_CTL_ADD, 0)
+	return nil
 }
 
 func (d *loopDoor) watch(op int, events uint32) error {
@@ -80,28 +84,50 @@ func (d *loopDoor) open() {
 	}
 }
 
-// ready takes one client: others have their turn before the next.
+// welcomesAtOnce is how many clients are taken before others have their turn.
+const welcomesAtOnce = 8
+
+// ready takes those who have come.
 func (d *loopDoor) ready() {
-	if d.fd < 0 {
-		return // closed in the same round
+	for i := range welcomesAtOnce {
+		if d.fd < 0 || !d.take(i == 0) { // closed meanwhile, in the same round even
+			return
+		}
 	}
+}
+
+// take takes one client, and reports whether there may be another. sure says that somebody waits: descriptors can lack for nobody, too.
+func (d *loopDoor) take(sure bool) bool {
 	fd, from, errno := acceptFrom(d.fd)
 	switch {
 	case errno == 0 && d.short:
 		d.short = false
-		if conn, err := adopt(fd, clientKeepAlive); err == nil {
-			d.news <- doorNews{conn: conn}
+		conn, err := d.loop.f.adopt(fd, clientKeepAlive)
+		if err != nil {
+			d.short = true
+			d.tell(doorNews{err: err})
+			return false
 		}
+		d.tell(doorNews{conn: conn})
 	case errno == 0:
 		d.welcome(fd, from)
-	case errno == syscall.EAGAIN, errno == syscall.ECONNABORTED, errno == syscall.EINTR:
+		return true
+	case errno == syscall.ECONNABORTED, errno == syscall.EINTR:
+		return true
+	case errno == syscall.EAGAIN, isTemporary(errno) && !sure:
 	case isTemporary(errno):
 		d.short = true
-		_ = d.watch(unix.EPOLL_CTL_MOD, 0) // until Accept is called again
-		d.news <- doorNews{err: d.failed(errno)}
+		d.tell(doorNews{err: d.failed(errno)})
 	default:
 		d.end(d.failed(errno))
 	}
+	return false
+}
+
+// tell shuts the door until Accept is called again.
+func (d *loopDoor) tell(n doorNews) {
+	_ = d.watch(unix.EPOLL_CTL_MOD, 0)
+	d.news <- n
 }
 
 func (d *loopDoor) failed(errno syscall.Errno) error {
@@ -110,6 +136,9 @@ func (d *loopDoor) failed(errno syscall.Errno) error {
 
 // welcome gives the client to the loop that has the fewest.
 func (d *loopDoor) welcome(fd int32, from netip.AddrPort) {
+	if d.each {
+		_ = setClientOptions(fd)
+	}
 	l := d.loop.f.leastLoaded()
 	l.load.Add(1)
 	board := func() { l.board(fd, func(place seat) { d.serve(place, from) }) }

@@ -217,7 +217,7 @@ func (r *loopRun) returnServer(b *backend) error {
 	defer b.toBackend.leave()
 	fd := r.server.fd
 	r.server.fd = -1
-	raw, err := adopt(fd, backendKeepAlive)
+	raw, err := r.f.adopt(fd, backendKeepAlive)
 	if err != nil {
 		return err
 	}
@@ -227,7 +227,7 @@ func (r *loopRun) returnServer(b *backend) error {
 
 // returnClient makes the client's socket a connection again.
 func (r *loopRun) returnClient() error {
-	raw, err := adopt(r.client.fd, clientKeepAlive)
+	raw, err := r.f.adopt(r.client.fd, clientKeepAlive)
 	if err != nil {
 		return err
 	}

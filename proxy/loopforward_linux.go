@@ -19,11 +19,15 @@ type loopForwarder struct {
 	mu      sync.Mutex
 	runs    map[*pair]*loopRun
 	closing sync.Once
+
+	// need guards reserve, a descriptor that is kept for when there are no others.
+	need    sync.Mutex
+	reserve int32
 }
 
 // newLoopForwarder starts n loops.
 func newLoopForwarder(m *metrics.Proxy, h *heard, n int) (*loopForwarder, error) {
-	f := &loopForwarder{metrics: m, heard: h, runs: map[*pair]*loopRun{}}
+	f := &loopForwarder{metrics: m, heard: h, runs: map[*pair]*loopRun{}, reserve: openReserve()}
 	moreProcs(n)
 	for range n {
 		l, err := newEventLoop(f)
@@ -136,6 +140,10 @@ func (f *loopForwarder) close() {
 			<-l.done
 		}
 		moreProcs(-len(f.loops))
+		f.need.Lock()
+		defer f.need.Unlock()
+		closeDescriptor(f.reserve)
+		f.reserve = -1
 	})
 }
 

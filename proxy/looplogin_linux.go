@@ -83,7 +83,7 @@ const noDeadline = math.MaxInt64
 func (l *eventLoop) board(fd int32, serve func(place seat)) {
 	r := &loopRun{f: l.f, loop: l, client: loopEnd{fd: fd}, server: loopEnd{fd: -1, side: 1}}
 	r.login = &loopLogin{loopRoutine: l.routine(func() { serve(r) })}
-	l.settle(r)
+	l.allot(r)
 	l.timed[r] = struct{}{}
 	r.goOn()
 }
@@ -204,6 +204,9 @@ func (r *loopRun) connect(at netip.AddrPort, deadline time.Time) error {
 	default:
 		return os.NewSyscallError("connect", errno)
 	}
+	if isSelf(r.server.fd, at) {
+		return os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	}
 	r.login.connected = true
 	return nil
 }
@@ -219,7 +222,7 @@ func (r *loopRun) leave() (*net.TCPConn, error) {
 			_ = r.returnServer(b) // severed: then nothing can be read or written there, and whoever severs it closes it
 		}
 	}
-	return adopt(r.client.fd, clientKeepAlive)
+	return r.f.adopt(r.client.fd, clientKeepAlive)
 }
 
 // start implements seat.

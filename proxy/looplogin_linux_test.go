@@ -3,12 +3,17 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -303,7 +308,7 @@ func TestLoginsLeaveNoGoroutineBehind(t *testing.T) {
 	for range 100 {
 		c := h.login()
 		c.write(sayTerminate)
-		c.end()
+		_ = c.Close()
 	}
 	eventually(t, "they are gone", func() bool { return h.clients() == 1 })
 	eventually(t, "no goroutine more", func() bool { return runtime.NumGoroutine() <= before })
@@ -327,17 +332,7 @@ func TestADoorOpensAgainWhenThereAreDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	scarce := limit
-	scarce.Cur = 3
-	if err := syscall.Setrlimit(unix.RLIMIT_NOFILE, (*syscall.Rlimit)(&scarce)); err != nil {
-		t.Fatal(err)
-	}
-	restore := sync.OnceFunc(func() { _ = syscall.Setrlimit(unix.RLIMIT_NOFILE, (*syscall.Rlimit)(&limit)) })
-	defer restore()
+	restore := withFreeDescriptors(t, 0)
 	to := netip.MustParseAddrPort(h.addr)
 	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
 		t.Fatal(err)
@@ -392,4 +387,143 @@ func TestAServerIsReachedOverIPv6(t *testing.T) {
 	}
 	_ = c.Close()
 	eventually(t, "it is gone", func() bool { return h.clients() == 0 })
+}
+
+// withFreeDescriptors leaves the process so many descriptors; the returned function ends that.
+func withFreeDescriptors(t *testing.T, free int) (restore func()) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	scarce := limit
+	for scarce.Cur = 0; ; scarce.Cur++ {
+		if _, err := os.Lstat("/proc/self/fd/" + strconv.Itoa(int(scarce.Cur))); err == nil {
+			continue
+		}
+		if free--; free < 0 {
+			break
+		}
+	}
+	if err := syscall.Setrlimit(unix.RLIMIT_NOFILE, (*syscall.Rlimit)(&scarce)); err != nil {
+		t.Fatal(err)
+	}
+	restore = sync.OnceFunc(func() { _ = syscall.Setrlimit(unix.RLIMIT_NOFILE, (*syscall.Rlimit)(&limit)) })
+	t.Cleanup(restore)
+	return restore
+}
+
+// A client for whom there is a descriptor, but none for its backend, waits as if there were no writer, and is told so in the end.
+func TestAClientThatWasAcceptedIsNotDroppedForWantOfDescriptors(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	cfg := testConfig()
+	cfg.Hold.Login = 500 * time.Millisecond
+	h := startServer(t, cfg, Deps{})
+	h.open(pg.route(1))
+	c := h.dial()
+	eventually(t, "it is accepted", func() bool { logins, _ := h.seated(); return logins == 1 })
+	withFreeDescriptors(t, 0)
+	c.write(startupPacket(pgwire.Version30, "user", "app", "database", "db"))
+	same(t, "the client", c.messages(), []string{fatal(pgwire.NoWriter)})
+}
+
+// A door that can accept nobody any more ends Serve, and nothing else: its loop goes on.
+func TestADoorThatFailsKeepsNoLoop(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	h := newHarness(t, testConfig(), Deps{})
+	h.open(pg.route(1))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.addr = ln.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(t.Context(), ln) }()
+	busy := h.login()
+	logins := make([]*testClient, 20)
+	for i := range logins {
+		logins[i] = h.dial()
+	}
+	eventually(t, "they are on the loop", func() bool { n, _ := h.seated(); return n == len(logins) })
+	loop := h.forwarder.(*forwarders).loops.loops[0]
+	loop.post(func() { loop.doors[0].end(syscall.EPERM) })
+	for _, c := range logins {
+		c.write(startupPacket(pgwire.Version30, "user", "app", "database", "db"))
+	}
+	if err := <-served; !errors.Is(err, syscall.EPERM) {
+		t.Errorf("Serve returned %v", err)
+	}
+	for _, c := range logins {
+		if got := c.messages(); got[len(got)-1] != "Z I" {
+			t.Errorf("a login ended with %q", got)
+		}
+	}
+	same(t, "a session", busy.query("x"), []string{"D x", "C SELECT 1", "Z I"})
+}
+
+// A log that stands still keeps no loop; what it would have said is bounded, and is said when it goes on.
+func TestALogThatStandsStillKeepsNoLoop(t *testing.T) {
+	pg := startFakePG(t, aPrimary)
+	goOn := make(chan struct{})
+	log := &stuckLog{goOn: goOn}
+	h := startServer(t, testConfig(), Deps{Log: slog.New(slog.NewTextHandler(log, nil))})
+	h.open(pg.route(1))
+	busy := h.login()
+	log.stuck.Store(true)
+	for range 50 {
+		c := h.login()
+		c.write(sayTerminate)
+		_ = c.Close()
+	}
+	time.Sleep(2 * departuresDelay) // until the writer stands still, too
+	same(t, "a session", busy.query("x"), []string{"D x", "C SELECT 1", "Z I"})
+	h.login()
+	log.stuck.Store(false)
+	close(goOn)
+	eventually(t, "each end is logged", func() bool { return log.lines.Load() >= 50 })
+	if d := (&departures{unwritten: departuresMax}); d.add(departure{}) {
+		t.Error("the lines that wait have no bound")
+	}
+}
+
+// stuckLog blocks its writers while it is stuck, and counts the ends of sessions.
+type stuckLog struct {
+	stuck atomic.Bool
+	goOn  chan struct{}
+	lines atomic.Int64
+}
+
+func (l *stuckLog) Write(p []byte) (int, error) {
+	if l.stuck.Load() {
+		<-l.goOn
+	}
+	if bytes.Contains(p, []byte("session end")) {
+		l.lines.Add(1)
+	}
+	return len(p), nil
+}
+
+func TestAConnectionToItselfIsNone(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port))
+	if errno := connectTo(int32(fd), self); errno != 0 {
+		t.Fatal(errno)
+	}
+	if !isSelf(int32(fd), self) {
+		t.Error("it is taken for a server's")
+	}
+	if other := netip.AddrPortFrom(self.Addr(), self.Port()^1); isSelf(int32(fd), other) {
+		t.Error("a connection to another port is taken for one to itself")
+	}
 }

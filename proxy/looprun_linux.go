@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loopRun is one pair on an event loop. All of it belongs to the loop's goroutine until the run is over, then to report.
+// loopRun is one pair on an event loop. All of it belongs to the loop's goroutine until the run is over, then to report, and
+// the server's descriptor to whoever resets the backend; both descriptors belong to its login when that has left.
 //
 // Each direction reads only while it holds nothing: what one read has brought and the other side does not take is all that is ever kept.
 type loopRun struct {

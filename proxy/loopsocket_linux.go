@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -74,10 +75,13 @@ func duplicateOf(c *net.TCPConn) (int32, error) {
 }
 
 // adopt makes a connection of a descriptor, which is closed. If that fails the socket is closed with a reset.
-func adopt(fd int32, keepAlive net.KeepAliveConfig) (*net.TCPConn, error) {
+func (f *loopForwarder) adopt(fd int32, keepAlive net.KeepAliveConfig) (*net.TCPConn, error) {
 	file := os.NewFile(uintptr(fd), "")
 	defer file.Close()
 	conn, err := net.FileConn(file)
+	if isShortage(err) {
+		conn, err = f.fileConnInNeed(file)
+	}
 	if err != nil {
 		abandon(fd)
 		return nil, err
@@ -85,6 +89,38 @@ func adopt(fd int32, keepAlive net.KeepAliveConfig) (*net.TCPConn, error) {
 	raw := conn.(*net.TCPConn)
 	_ = raw.SetKeepAliveConfig(keepAlive) // FileConn has set its own
 	return raw, nil
+}
+
+// fileConnInNeed is net.FileConn, which needs a second descriptor for a moment, when there is none: the one that is kept for this is given up for it.
+func (f *loopForwarder) fileConnInNeed(file *os.File) (conn net.Conn, err error) {
+	f.need.Lock()
+	defer f.need.Unlock()
+	for range 3 { // another may be faster
+		closeDescriptor(f.reserve)
+		conn, err = net.FileConn(file)
+		if err == nil {
+			_ = file.Close() // whose descriptor is the next reserve
+		}
+		f.reserve = openReserve()
+		if !isShortage(err) {
+			break
+		}
+	}
+	return conn, err
+}
+
+// isShortage reports whether a descriptor is what lacks.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// openReserve returns a descriptor that is good for nothing but to be closed; -1 when there is none.
+func openReserve() int32 {
+	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return int32(fd)
 }
 
 // abandon makes the next close of the socket a reset.
@@ -113,6 +149,11 @@ func newBackendSocket(at netip.AddrPort) (int32, error) {
 	return int32(fd), nil
 }
 
+// setClientOptions is for a client's socket, or one that clients' come from.
+func setClientOptions(fd int32) error {
+	return errors.Join(setKeepAlive(int(fd), clientKeepAlive), unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+}
+
 // setKeepAlive is what net does with the same configuration.
 func setKeepAlive(fd int, c net.KeepAliveConfig) error {
 	return errors.Join(
@@ -139,6 +180,21 @@ func connectTo(fd int32, at netip.AddrPort) syscall.Errno {
 	return errno
 }
 
+// isSelf reports whether a socket is connected to itself: nobody listened there, and the port that it was given was that very one.
+func isSelf(fd int32, at netip.AddrPort) bool {
+	name, err := unix.Getsockname(int(fd))
+	if err != nil {
+		return false
+	}
+	switch sa := name.(type) {
+	case *unix.SockaddrInet4:
+		return sa.Port == int(at.Port()) && netip.AddrFrom4(sa.Addr) == at.Addr().Unmap()
+	case *unix.SockaddrInet6:
+		return sa.Port == int(at.Port()) && netip.AddrFrom16(sa.Addr) == at.Addr()
+	}
+	return false
+}
+
 // acceptFrom takes the next client of a listening socket.
 func acceptFrom(listener int32) (fd int32, from netip.AddrPort, errno syscall.Errno) {
 	var sa unix.RawSockaddrInet6 // large enough for both families
@@ -150,6 +206,9 @@ func acceptFrom(listener int32) (fd int32, from netip.AddrPort, errno syscall.Er
 	}
 	port := (*[2]byte)(unsafe.Pointer(&sa.Port))
 	addr := netip.AddrFrom16(sa.Addr)
+	if sa.Scope_id != 0 && sa.Family == unix.AF_INET6 { // fe80::1 of two interfaces are two
+		addr = addr.WithZone(strconv.Itoa(int(sa.Scope_id)))
+	}
 	if sa.Family == unix.AF_INET {
 		addr = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr)
 	}

@@ -16,11 +16,11 @@ type pending struct {
 	list list.List // of droppable, the oldest first
 }
 
-// droppable is a connection that can be closed by others.
+// droppable is a connection that can be ended by others.
 type droppable interface{ drop() }
 
 // add takes a connection in. The returned function takes it out again and reports whether it was still there: false means that it had to make
-// room and was closed.
+// room and is ended.
 func (p *pending) add(c droppable) (remove func() bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -37,9 +37,9 @@ func (r *roster) addListener(ln net.Listener) bool {
 
 func (r *roster) removeListener(ln net.Listener) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	delete(r.listeners, ln)
-	_ = ln.Close()
+	r.mu.Unlock()
+	_ = ln.Close() // waits for its event loop, if it has one, on which logins are added here
 }
 
 // begin counts a connection in, unless the server is stopping: after stop nothing is added to the group that it waits for.

@@ -32,7 +32,7 @@ type seat interface {
 	park(p *pair, parked func())
 }
 
-// resolvedFor is how long the address that a node's name led to may be used without asking again.
+// resolvedFor is how long the address that a node's name led to may be used without asking again, unless it fails.
 const resolvedFor = 5 * time.Second
 
 // resolution is where a name led.
@@ -69,6 +69,7 @@ func (s *session) reach(r *openRoute, deadline time.Time) (*backend, error) {
 			if err == nil || literal {
 				return b, err
 			}
+			r.resolved.Store(nil)
 		}
 	}
 	s.client.leave()

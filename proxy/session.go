@@ -333,7 +333,8 @@ func (s *session) prepareMove(x *exchange, tracker *pgwire.Tracker) {
 		x.seen.wipe()
 		return
 	}
-	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, x.b.isEncrypted(), s.cfg.Verifiers == VerifiersAtHand)
+	atHand := s.cfg.Verifiers == VerifiersAtHand && s.client.seat == nil // whoever is asked may log, which no event loop waits for
+	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, x.b.isEncrypted(), atHand)
 	tracker.Remember(s.srv.texts)
 }
 

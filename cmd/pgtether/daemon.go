@@ -69,7 +69,9 @@ func newDaemon(path string, file *config.File, log *slog.Logger, level *slog.Lev
 	if err != nil {
 		return nil, err
 	}
-	if d.clients, err = net.Listen("tcp", file.Listen.Address); err != nil {
+	var plain net.ListenConfig // a listener of MPTCP, which is Go's default, is of no use to clients of PostgreSQL, and costs each of them
+	plain.SetMultipathTCP(false)
+	if d.clients, err = plain.Listen(context.Background(), "tcp", file.Listen.Address); err != nil {
 		return nil, fmt.Errorf("open listen.address: %w", err)
 	}
 	if d.adminSocket, err = net.Listen("tcp", file.Admin.Address); err != nil {
