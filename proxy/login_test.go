@@ -445,3 +445,34 @@ func TestAClientThatHasSaidAllStillHearsTheServersRefusal(t *testing.T) {
 		t.Errorf("%v logins counted as given up by their client", gone)
 	}
 }
+
+// The server's last word of SCRAM goes with what follows it; if nothing follows, it goes all the same.
+func TestTheLastWordOfSCRAMIsNotLostWithItsServer(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, func(c *fakeConn) {
+			if !c.accept() {
+				return
+			}
+			c.send(string(frameOf(authSASL, "SCRAM-SHA-256\x00\x00")))
+			_, _, _ = c.read()
+			c.send(string(frameOf(authSASLContinue, "first")))
+			_, _, _ = c.read()
+			c.send(string(frameOf(authSASLFinal, "v")) + "R")
+		})
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		c := h.start()
+		var got []string
+		for _, answer := range []string{"initial", "final", ""} {
+			m, err := c.message()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, m)
+			if answer != "" {
+				c.write(authFrame('p', []byte(answer)))
+			}
+		}
+		same(t, "the client", append(got, c.messages()...), []string{"R 10", "R 11", "R 12", fatal(pgwire.WriterUnproven)})
+	})
+}

@@ -259,6 +259,9 @@ func (s *session) attempt(t *ticket) error {
 	if err == nil {
 		return nil
 	}
+	if len(x.withheld) > 0 {
+		_ = x.tell(nil)
+	}
 	s.client.leave()
 	x.seen.wipe()
 	s.srv.dispose(b, false)
