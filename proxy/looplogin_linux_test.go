@@ -23,6 +23,13 @@ import (
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
+// startOnLoops is startServer whatever the environment says.
+func startOnLoops(t *testing.T, cfg Config, deps Deps) *harness {
+	t.Helper()
+	t.Setenv(forwarderVariable, "loops")
+	return startServer(t, cfg, deps)
+}
+
 // seated are the logins and sessions that the server has on its loops, by how many of each.
 func (h *harness) seated() (logins, pairs int) {
 	for _, l := range h.forwarder.(*forwarders).loops.loops {
@@ -62,7 +69,7 @@ func TestALoginRunsOnALoopFromItsFirstByteOn(t *testing.T) {
 	pg := startFakePG(t, withPassword)
 	for name, route := range reachable(pg) {
 		t.Run(name, func(t *testing.T) {
-			h := startServer(t, testConfig(), Deps{})
+			h := startOnLoops(t, testConfig(), Deps{})
 			h.open(route)
 			for i := range 3 {
 				c := h.dial()
@@ -94,7 +101,7 @@ func TestANameThatLeadsElsewhereNowIsAskedAgain(t *testing.T) {
 	}
 	nobody := netip.MustParseAddrPort(gone.Addr().String())
 	_ = gone.Close()
-	h := startServer(t, testConfig(), Deps{})
+	h := startOnLoops(t, testConfig(), Deps{})
 	h.open(reachable(pg)["name"])
 	route := h.table.current()
 	route.resolved.Store(&resolution{at: nobody, until: time.Now().Add(time.Minute)})
@@ -111,7 +118,7 @@ func TestANameThatLeadsElsewhereNowIsAskedAgain(t *testing.T) {
 // What a socket of the runtime's has, one of the loops has too.
 func TestSocketsOnLoopsHaveTheOptionsOfOthers(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
-	h := startServer(t, testConfig(), Deps{})
+	h := startOnLoops(t, testConfig(), Deps{})
 	h.open(pg.route(1))
 	h.login()
 	eventually(t, "it is a session", func() bool { _, pairs := h.seated(); return pairs == 1 })
@@ -155,7 +162,7 @@ func TestALoginThatWaitsKeepsNobody(t *testing.T) {
 		c.loggedIn("off")
 		c.serve()
 	})
-	h := startServer(t, testConfig(), Deps{})
+	h := startOnLoops(t, testConfig(), Deps{})
 	h.open(pg.route(1))
 	busy := h.login()
 	silent, half, slow := h.dial(), h.dial(), h.dial()
@@ -186,7 +193,7 @@ func TestALoginThatWaitsKeepsNobody(t *testing.T) {
 // A client may send its packets in any pieces, and more than was asked for.
 func TestALoginOnALoopTakesWhatComes(t *testing.T) {
 	pg := startFakePG(t, withPassword)
-	h := startServer(t, testConfig(), Deps{})
+	h := startOnLoops(t, testConfig(), Deps{})
 	h.open(pg.route(1))
 	all := bytes.Join([][]byte{
 		startupPacket(pgwire.Version30, "user", "app", "database", strings.Repeat("d", 600)), authFrame('p', []byte("secret\x00")), []byte(simple("x")), []byte(simple("y"))}, nil)
@@ -213,7 +220,7 @@ func TestALoginCanBeCutAtAnyMoment(t *testing.T) {
 	before := descriptors(t)
 	t.Run("logins", func(t *testing.T) {
 		pg := startFakePG(t, withPassword)
-		h := startServer(t, testConfig(), Deps{})
+		h := startOnLoops(t, testConfig(), Deps{})
 		for i := range 150 {
 			epoch := uint64(i + 1)
 			h.open(pg.route(epoch))
@@ -269,7 +276,7 @@ func TestADialOnALoopEnds(t *testing.T) {
 	dialling := func(t *testing.T, within time.Duration) (*harness, *testClient) {
 		cfg := testConfig()
 		cfg.Backend.ConnectTimeout, cfg.Hold.Login = within, 200*time.Millisecond
-		h := startServer(t, cfg, Deps{})
+		h := startOnLoops(t, cfg, Deps{})
 		h.open(Route{Epoch: 1, Node: "region-a", Address: address})
 		c := h.start()
 		eventually(t, "it dials", func() bool {
@@ -301,7 +308,7 @@ func TestADialOnALoopEnds(t *testing.T) {
 // Logins one after the other share the coroutines of their loop.
 func TestLoginsLeaveNoGoroutineBehind(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
-	h := startServer(t, testConfig(), Deps{})
+	h := startOnLoops(t, testConfig(), Deps{})
 	h.open(pg.route(1))
 	h.login()
 	before := runtime.NumGoroutine()
@@ -325,7 +332,7 @@ func TestLoginsLeaveNoGoroutineBehind(t *testing.T) {
 // Descriptors that run out cost new clients time, and nobody else anything.
 func TestADoorOpensAgainWhenThereAreDescriptors(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
-	h := startServer(t, testConfig(), Deps{})
+	h := startOnLoops(t, testConfig(), Deps{})
 	h.open(pg.route(1))
 	busy := h.login()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -378,7 +385,7 @@ func TestAServerIsReachedOverIPv6(t *testing.T) {
 			})
 		}
 	})
-	h := startServer(t, testConfig(), Deps{})
+	h := startOnLoops(t, testConfig(), Deps{})
 	h.open(Route{Epoch: 1, Node: "region-a", Address: ln.Addr().String()})
 	c := h.login()
 	same(t, "served", c.query("x"), []string{"D x", "C SELECT 1", "Z I"})
@@ -418,7 +425,7 @@ func TestAClientThatWasAcceptedIsNotDroppedForWantOfDescriptors(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
 	cfg := testConfig()
 	cfg.Hold.Login = 500 * time.Millisecond
-	h := startServer(t, cfg, Deps{})
+	h := startOnLoops(t, cfg, Deps{})
 	h.open(pg.route(1))
 	c := h.dial()
 	eventually(t, "it is accepted", func() bool { logins, _ := h.seated(); return logins == 1 })
@@ -430,6 +437,7 @@ func TestAClientThatWasAcceptedIsNotDroppedForWantOfDescriptors(t *testing.T) {
 // A door that can accept nobody any more ends Serve, and nothing else: its loop goes on.
 func TestADoorThatFailsKeepsNoLoop(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
+	t.Setenv(forwarderVariable, "loops")
 	h := newHarness(t, testConfig(), Deps{})
 	h.open(pg.route(1))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -466,7 +474,7 @@ func TestALogThatStandsStillKeepsNoLoop(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
 	goOn := make(chan struct{})
 	log := &stuckLog{goOn: goOn}
-	h := startServer(t, testConfig(), Deps{Log: slog.New(slog.NewTextHandler(log, nil))})
+	h := startOnLoops(t, testConfig(), Deps{Log: slog.New(slog.NewTextHandler(log, nil))})
 	h.open(pg.route(1))
 	busy := h.login()
 	log.stuck.Store(true)
