@@ -22,19 +22,19 @@ func (s *scarce) Accept() (net.Conn, error) {
 	return s.Listener.Accept()
 }
 
+func withFailures(n int32) func(net.Listener) net.Listener {
+	return func(ln net.Listener) net.Listener {
+		s := &scarce{Listener: ln}
+		s.failures.Store(n)
+		return s
+	}
+}
+
 func TestAcceptingGoesOnAfterDescriptorsRanOut(t *testing.T) {
 	pg := startFakePG(t, aPrimary)
 	h := newHarness(t, testConfig(), Deps{})
 	h.open(pg.route(1))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.addr = ln.Addr().String()
-	s := &scarce{Listener: ln}
-	s.failures.Store(5)
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(t.Context(), s) }()
+	ln, served := h.serve(withFailures(5))
 	h.login()
 	if n := h.logs.lines("cannot accept clients"); n != 1 {
 		t.Errorf("%d log lines about one shortage", n)
@@ -50,15 +50,8 @@ func TestAShortageIsPaidByThoseWhoSayNothing(t *testing.T) {
 	h := startServer(t, testConfig(), Deps{})
 	silent := h.dial()
 	eventually(t, "it is pending", func() bool { return h.Server.pending.size() == 1 })
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln, served := h.serve(withFailures(1))
 	defer ln.Close()
-	s := &scarce{Listener: ln}
-	s.failures.Store(1)
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(t.Context(), s) }()
 	silent.end() // closed by the proxy
 	eventually(t, "it is forgotten", func() bool { return h.Server.pending.size() == 0 })
 	_ = ln.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -23,24 +24,32 @@ func (s *Server) dial(ctx context.Context, r *openRoute, deadline time.Time, cli
 	d := net.Dialer{KeepAliveConfig: backendKeepAlive, Control: controlBackend}
 	conn, err := d.DialContext(ctx, "tcp", r.Address)
 	if err != nil {
-		if r.ctx.Err() != nil {
-			err = context.Cause(r.ctx)
-		}
-		return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %w", err)}
+		return nil, r.dialError(err)
 	}
 	raw, ok := conn.(*net.TCPConn)
 	if !ok {
 		_ = conn.Close()
-		return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %T is no TCP connection", conn)}
+		return nil, r.dialError(fmt.Errorf("%T is no TCP connection", conn))
 	}
 	r.ledTo(raw.RemoteAddr())
 	b := newBackend(s.table, r, raw, client)
 	if !s.table.add(b) {
 		_ = raw.Close()
-		return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %w", context.Cause(r.ctx))}
+		return nil, r.dialError(errSevered)
 	}
 	return b, nil
 }
+
+// dialError marks a failure to connect as the node's. A cut of the epoch is what ended whatever was going on.
+func (r *openRoute) dialError(err error) error {
+	if r.ctx.Err() != nil {
+		err = context.Cause(r.ctx)
+	}
+	return &backendError{addr: r.Address, err: fmt.Errorf("dial: %w", err)}
+}
+
+// unmap writes an IPv4 address that came as one of IPv6 as what it is.
+func unmap(at netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()) }
 
 // dispose ends a backend connection that is not needed any more, without making anybody wait for it.
 func (s *Server) dispose(b *backend, terminate bool) {

@@ -47,7 +47,12 @@ type fakeConn struct {
 // startFakePG serves each connection with script, which gets it before the first byte was read.
 func startFakePG(t testing.TB, script func(*fakeConn)) *fakePG {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return startFakePGAt(t, "127.0.0.1:0", script)
+}
+
+func startFakePGAt(t testing.TB, address string, script func(*fakeConn)) *fakePG {
+	t.Helper()
+	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

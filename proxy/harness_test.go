@@ -96,6 +96,19 @@ func (h *harness) listen() {
 	})
 }
 
+// serve serves what a test makes of a listener, which is returned, and the result of Serve with it. Clients are led there from then on.
+func (h *harness) serve(made func(net.Listener) net.Listener) (ln net.Listener, served <-chan error) {
+	h.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.addr = ln.Addr().String()
+	result := make(chan error, 1)
+	go func() { result <- h.Serve(h.t.Context(), made(ln)) }()
+	return ln, result
+}
+
 // open opens a route and fails the test if that is refused.
 func (h *harness) open(r Route) {
 	h.t.Helper()

@@ -249,10 +249,7 @@ func (c *clientLeg) resume() error {
 		return context.Cause(c.ctx)
 	}
 	c.interrupted = nil
-	if c.seat != nil {
-		return c.conn.SetDeadline(time.Time{})
-	}
-	return c.raw.SetDeadline(time.Time{})
+	return c.conn.SetDeadline(time.Time{})
 }
 
 // watch notices that the client speaks or goes away while nothing is expected from it, and calls noticed (may be nil) when it does. It reads at most

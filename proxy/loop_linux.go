@@ -261,10 +261,6 @@ func (l *eventLoop) end() {
 // add takes a run over. Nothing of it has been sent before.
 func (l *eventLoop) add(r *loopRun) {
 	l.allot(r)
-	if r.pair.backend.epoch <= l.floor { // cut while the pair was on its way here
-		r.end(result{end: endCut, why: l.why})
-		return
-	}
 	r.begin()
 }
 

@@ -93,7 +93,7 @@ type roundTrip struct {
 
 func newRoundTrip(t testing.TB, r *rig) *roundTrip {
 	blocking := func(c *testClient) int {
-		fd, err := duplicateOf(rawOf(c))
+		fd, err := duplicate(rawOf(c))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,16 +40,14 @@ type doorNews struct {
 
 // listen implements doorkeeper.
 func (f *loopForwarder) listen(ln *net.TCPListener, serve func(seat, netip.AddrPort)) (net.Listener, error) {
-	d := &loopDoor{loop: f.loops[0], fd: -1, addr: ln.Addr(), serve: serve, news: make(chan doorNews, 2)}
-	raw, err := ln.SyscallConn()
-	if err == nil {
-		d.fd, err = duplicate(raw)
-	}
+	d := &loopDoor{loop: f.loops[0], addr: ln.Addr(), serve: serve, news: make(chan doorNews, 2)}
+	var err error
+	d.fd, err = duplicate(ln)
 	_ = ln.Close()
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", d.addr, err)
 	}
-	d.each = setClientOptions(d.fd) != nil // else what accept returns has them too (tcp(7))
+	d.each = setOptions(int(d.fd), clientKeepAlive) != nil // else what accept returns has them too (tcp(7))
 	if !d.loop.call(func() { err = d.install() }) {
 		err = net.ErrClosed
 	}
@@ -101,14 +99,9 @@ func (d *loopDoor) take(sure bool) bool {
 	fd, from, errno := acceptFrom(d.fd)
 	switch {
 	case errno == 0 && d.short:
-		d.short = false
 		conn, err := d.loop.f.adopt(fd, clientKeepAlive)
-		if err != nil {
-			d.short = true
-			d.tell(doorNews{err: err})
-			return false
-		}
-		d.tell(doorNews{conn: conn})
+		d.short = err != nil
+		d.tell(doorNews{conn: conn, err: err})
 	case errno == 0:
 		d.welcome(fd, from)
 		return true
@@ -137,7 +130,7 @@ func (d *loopDoor) failed(errno syscall.Errno) error {
 // welcome gives the client to the loop that has the fewest.
 func (d *loopDoor) welcome(fd int32, from netip.AddrPort) {
 	if d.each {
-		_ = setClientOptions(fd)
+		_ = setOptions(int(fd), clientKeepAlive)
 	}
 	l := d.loop.f.leastLoaded()
 	l.load.Add(1)

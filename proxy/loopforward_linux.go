@@ -48,11 +48,11 @@ func (f *loopForwarder) start(p *pair, done func(result)) bool {
 		return false
 	}
 	defer b.toBackend.leave() // until then whoever wants to reset the backend waits
-	client, err := duplicateOf(p.clientRaw)
+	client, err := duplicate(p.clientRaw)
 	if err != nil {
 		return false
 	}
-	server, err := duplicateOf(b.raw)
+	server, err := duplicate(b.raw)
 	if err != nil {
 		closeDescriptor(client)
 		return false

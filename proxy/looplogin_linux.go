@@ -167,11 +167,7 @@ func (r *loopRun) sit(leg *clientLeg) net.Conn {
 }
 
 // hasUnread implements seat.
-func (r *loopRun) hasUnread() bool {
-	var b [1]byte
-	n, _, err := unix.Recvfrom(int(r.client.fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return err == nil && n > 0
-}
+func (r *loopRun) hasUnread() bool { return holdsUnread(int(r.client.fd)) }
 
 // open implements seat.
 func (r *loopRun) open(b *backend, at netip.AddrPort) error {
@@ -192,16 +188,13 @@ func (r *loopRun) connect(at netip.AddrPort, deadline time.Time) error {
 	if errno == syscall.EINPROGRESS { // on this machine it is done by now
 		errno = connectTo(r.server.fd, at)
 	}
-	switch errno {
-	case 0, syscall.EISCONN:
-	case syscall.EINPROGRESS, syscall.EALREADY, syscall.EINTR:
+	for errno == syscall.EINPROGRESS || errno == syscall.EALREADY || errno == syscall.EINTR {
 		if err := r.await(&r.server, unix.EPOLLOUT, onLoopClock(deadline)); err != nil {
 			return err
 		}
-		if code, err := unix.GetsockoptInt(int(r.server.fd), unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
-			return os.NewSyscallError("connect", syscall.Errno(code))
-		}
-	default:
+		errno = connectTo(r.server.fd, at)
+	}
+	if errno != 0 && errno != syscall.EISCONN {
 		return os.NewSyscallError("connect", errno)
 	}
 	if isSelf(r.server.fd, at) {
@@ -227,21 +220,13 @@ func (r *loopRun) leave() (*net.TCPConn, error) {
 
 // start implements seat.
 func (r *loopRun) start(p *pair, done func(result)) {
-	b := p.backend
 	r.pair, r.done, r.login = p, done, nil
-	b.passage = nil
+	p.backend.passage = nil
 	p.client, p.clientRaw = noConn, noConn // until they are handed back
 	r.client.again, r.server.again = !r.client.dry, !r.server.dry
 	delete(r.loop.timed, r)
 	r.f.admit(r)
-	switch {
-	case b.epoch <= r.loop.floor: // cut while it logged in
-		r.end(result{end: endCut, why: r.loop.why})
-	case r.server.dead:
-		r.end(result{end: endServerLost, err: errSevered})
-	default:
-		r.begin()
-	}
+	r.begin()
 }
 
 // Read implements net.Conn.

@@ -249,25 +249,32 @@ func TestALoginCanBeCutAtAnyMoment(t *testing.T) {
 	eventually(t, "all descriptors are closed", func() bool { return descriptors(t) <= before })
 }
 
-// An unreachable node is given up when the login is: by a cut, by a stop, by its deadline.
-func TestADialOnALoopEnds(t *testing.T) {
-	// A listener whose queue is full answers no more: a connection to it stays under way.
+// boundSocket returns a socket that has an address and neither listens nor is connected.
+func boundSocket(t *testing.T) (fd int, at netip.AddrPort) {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	t.Cleanup(func() { _ = unix.Close(fd) })
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
 	name, err := unix.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port)).String()
+	return fd, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port))
+}
+
+// An unreachable node is given up when the login is: by a cut, by a stop, by its deadline.
+func TestADialOnALoopEnds(t *testing.T) {
+	// A listener whose queue is full answers no more: a connection to it stays under way.
+	fd, at := boundSocket(t)
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	address := at.String()
 	for range 2 {
 		if c, err := net.DialTimeout("tcp", address, 200*time.Millisecond); err == nil {
 			defer c.Close()
@@ -339,7 +346,7 @@ func TestADoorOpensAgainWhenThereAreDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	restore := withFreeDescriptors(t, 0)
+	restore := withoutDescriptors(t)
 	to := netip.MustParseAddrPort(h.addr)
 	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
 		t.Fatal(err)
@@ -360,33 +367,9 @@ func TestADoorOpensAgainWhenThereAreDescriptors(t *testing.T) {
 }
 
 func TestAServerIsReachedOverIPv6(t *testing.T) {
-	ln, err := net.Listen("tcp6", "[::1]:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pg := startFakePG(t, aPrimary)
-	var relays sync.WaitGroup
-	defer relays.Wait()
-	defer ln.Close()
-	relays.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			relays.Go(func() {
-				defer c.Close()
-				s, err := net.Dial("tcp", pg.addr)
-				if err != nil {
-					return
-				}
-				relays.Go(func() { _, _ = io.Copy(s, c); _ = s.Close() })
-				_, _ = io.Copy(c, s)
-			})
-		}
-	})
+	pg := startFakePGAt(t, "[::1]:0", aPrimary)
 	h := startOnLoops(t, testConfig(), Deps{})
-	h.open(Route{Epoch: 1, Node: "region-a", Address: ln.Addr().String()})
+	h.open(pg.route(1))
 	c := h.login()
 	same(t, "served", c.query("x"), []string{"D x", "C SELECT 1", "Z I"})
 	if _, pairs := h.seated(); pairs != 1 {
@@ -396,8 +379,8 @@ func TestAServerIsReachedOverIPv6(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return h.clients() == 0 })
 }
 
-// withFreeDescriptors leaves the process so many descriptors; the returned function ends that.
-func withFreeDescriptors(t *testing.T, free int) (restore func()) {
+// withoutDescriptors leaves the process no descriptor; the returned function ends that.
+func withoutDescriptors(t *testing.T) (restore func()) {
 	t.Helper()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -405,10 +388,7 @@ func withFreeDescriptors(t *testing.T, free int) (restore func()) {
 	}
 	scarce := limit
 	for scarce.Cur = 0; ; scarce.Cur++ {
-		if _, err := os.Lstat("/proc/self/fd/" + strconv.Itoa(int(scarce.Cur))); err == nil {
-			continue
-		}
-		if free--; free < 0 {
+		if _, err := os.Lstat("/proc/self/fd/" + strconv.Itoa(int(scarce.Cur))); err != nil {
 			break
 		}
 	}
@@ -429,7 +409,7 @@ func TestAClientThatWasAcceptedIsNotDroppedForWantOfDescriptors(t *testing.T) {
 	h.open(pg.route(1))
 	c := h.dial()
 	eventually(t, "it is accepted", func() bool { logins, _ := h.seated(); return logins == 1 })
-	withFreeDescriptors(t, 0)
+	withoutDescriptors(t)
 	c.write(startupPacket(pgwire.Version30, "user", "app", "database", "db"))
 	same(t, "the client", c.messages(), []string{fatal(pgwire.NoWriter)})
 }
@@ -440,13 +420,7 @@ func TestADoorThatFailsKeepsNoLoop(t *testing.T) {
 	t.Setenv(forwarderVariable, "loops")
 	h := newHarness(t, testConfig(), Deps{})
 	h.open(pg.route(1))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.addr = ln.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(t.Context(), ln) }()
+	_, served := h.serve(func(ln net.Listener) net.Listener { return ln })
 	busy := h.login()
 	logins := make([]*testClient, 20)
 	for i := range logins {
@@ -512,19 +486,7 @@ func (l *stuckLog) Write(p []byte) (int, error) {
 }
 
 func TestAConnectionToItselfIsNone(t *testing.T) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	self := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port))
+	fd, self := boundSocket(t)
 	if errno := connectTo(int32(fd), self); errno != 0 {
 		t.Fatal(errno)
 	}

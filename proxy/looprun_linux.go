@@ -82,8 +82,16 @@ const (
 	streamEnd = unix.EPOLLRDHUP | failure
 )
 
-// begin starts to forward, what was read before first.
+// begin starts to forward, what was read before first, unless the pair was cut, or its backend severed, on its way here.
 func (r *loopRun) begin() {
+	switch {
+	case r.pair.backend.epoch <= r.loop.floor:
+		r.end(result{end: endCut, why: r.loop.why})
+		return
+	case r.server.dead:
+		r.end(result{end: endServerLost, err: errSevered})
+		return
+	}
 	b, s := r.pair.fromClient, r.pair.fromServer
 	r.pair.fromClient, r.pair.fromServer = nil, nil
 	if len(b) > 0 {

@@ -53,7 +53,11 @@ func socketError(fd int32) error {
 }
 
 // duplicate returns another descriptor of the same socket.
-func duplicate(raw syscall.RawConn) (int32, error) {
+func duplicate(c syscall.Conn) (int32, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
 	var dup int
 	var failed error
 	if err := raw.Control(func(fd uintptr) { dup, failed = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
@@ -63,15 +67,6 @@ func duplicate(raw syscall.RawConn) (int32, error) {
 		return -1, os.NewSyscallError("fcntl", failed)
 	}
 	return int32(dup), nil
-}
-
-// duplicateOf is duplicate for a connection.
-func duplicateOf(c *net.TCPConn) (int32, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	return duplicate(raw)
 }
 
 // adopt makes a connection of a descriptor, which is closed. If that fails the socket is closed with a reset.
@@ -131,32 +126,24 @@ func abandon(fd int32) {
 // newBackendSocket returns a socket for a connection to a node, with the options that dial sets.
 func newBackendSocket(at netip.AddrPort) (int32, error) {
 	family := unix.AF_INET
-	if !at.Addr().Unmap().Is4() {
+	if !at.Addr().Is4() {
 		family = unix.AF_INET6
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	keepAlive := backendKeepAlive
-	err = errors.Join(setKeepAlive(fd, keepAlive),
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(backendUserTimeout.Milliseconds())))
-	if err != nil {
+	if err := errors.Join(setOptions(fd, backendKeepAlive), setUserTimeout(fd)); err != nil {
 		_ = unix.Close(fd)
 		return -1, os.NewSyscallError("setsockopt", err)
 	}
 	return int32(fd), nil
 }
 
-// setClientOptions is for a client's socket, or one that clients' come from.
-func setClientOptions(fd int32) error {
-	return errors.Join(setKeepAlive(int(fd), clientKeepAlive), unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
-}
-
-// setKeepAlive is what net does with the same configuration.
-func setKeepAlive(fd int, c net.KeepAliveConfig) error {
+// setOptions is what net does for a connection with the same configuration.
+func setOptions(fd int, c net.KeepAliveConfig) error {
 	return errors.Join(
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(c.Idle.Seconds())),
 		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(c.Interval.Seconds())),
@@ -169,7 +156,7 @@ func connectTo(fd int32, at netip.AddrPort) syscall.Errno {
 	be := [2]byte{byte(port >> 8), byte(port)}
 	var to unsafe.Pointer
 	var length uintptr
-	if addr := at.Addr().Unmap(); addr.Is4() {
+	if addr := at.Addr(); addr.Is4() {
 		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: *(*uint16)(unsafe.Pointer(&be)), Addr: addr.As4()}
 		to, length = unsafe.Pointer(&sa), unix.SizeofSockaddrInet4
 	} else {
@@ -188,7 +175,7 @@ func isSelf(fd int32, at netip.AddrPort) bool {
 	}
 	switch sa := name.(type) {
 	case *unix.SockaddrInet4:
-		return sa.Port == int(at.Port()) && netip.AddrFrom4(sa.Addr) == at.Addr().Unmap()
+		return sa.Port == int(at.Port()) && netip.AddrFrom4(sa.Addr) == at.Addr()
 	case *unix.SockaddrInet6:
 		return sa.Port == int(at.Port()) && netip.AddrFrom16(sa.Addr) == at.Addr()
 	}

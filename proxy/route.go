@@ -35,7 +35,7 @@ func newRoute(r Route) *openRoute {
 	o := &openRoute{Route: r}
 	o.ctx, o.cancel = context.WithCancelCause(context.Background())
 	if at, err := netip.ParseAddrPort(r.Address); err == nil && at.Addr().Zone() == "" {
-		o.literal = at
+		o.literal = unmap(at)
 	}
 	return o
 }

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -55,8 +53,7 @@ func (r *openRoute) target() (at netip.AddrPort, literal, ok bool) {
 // ledTo notes where the name of the route's node has led just now.
 func (r *openRoute) ledTo(addr net.Addr) {
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.Zone == "" && !r.literal.IsValid() {
-		at := tcp.AddrPort()
-		r.resolved.Store(&resolution{at: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), until: time.Now().Add(resolvedFor)})
+		r.resolved.Store(&resolution{at: unmap(tcp.AddrPort()), until: time.Now().Add(resolvedFor)})
 	}
 }
 
@@ -83,7 +80,7 @@ func (s *Server) dialOn(place seat, r *openRoute, at netip.AddrPort, deadline ti
 	switch {
 	case err != nil:
 	case !s.table.add(b): // from here on a cut finds it
-		err = context.Cause(r.ctx)
+		err = errSevered
 	default:
 		err = place.connect(at, deadline)
 	}
@@ -92,10 +89,7 @@ func (s *Server) dialOn(place seat, r *openRoute, at netip.AddrPort, deadline ti
 	}
 	leg.leave()
 	b.reset()
-	if r.ctx.Err() != nil {
-		err = context.Cause(r.ctx)
-	}
-	return nil, &backendError{addr: r.Address, err: fmt.Errorf("dial: %w", err)}
+	return nil, r.dialError(err)
 }
 
 // doorkeeper is a forwarder on whose event loops clients can be accepted and logged in.

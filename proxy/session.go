@@ -67,8 +67,7 @@ type session struct {
 }
 
 func (s *Server) newSession(cfg *settings, leg *clientLeg, from netip.AddrPort) *session {
-	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	return &session{srv: s, cfg: cfg, id: s.ids.Add(1), address: from, client: leg, forget: func() {}, leave: func() {}}
+	return &session{srv: s, cfg: cfg, id: s.ids.Add(1), address: unmap(from), client: leg, forget: func() {}, leave: func() {}}
 }
 
 // serveConn serves a client on the calling goroutine until it is pinned or over.

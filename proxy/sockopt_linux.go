@@ -15,10 +15,14 @@ const backendUserTimeout = 10 * time.Second
 func controlBackend(_, _ string, c syscall.RawConn) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(backendUserTimeout.Milliseconds()))
+		failed = setUserTimeout(int(fd))
 	})
 	if err != nil {
 		return err
 	}
 	return failed
+}
+
+func setUserTimeout(fd int) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(backendUserTimeout.Milliseconds()))
 }

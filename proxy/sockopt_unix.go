@@ -15,12 +15,15 @@ func hasUnread(c *net.TCPConn) bool {
 		return false
 	}
 	found := false
-	_ = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		found = err == nil && n > 0
-	})
+	_ = raw.Control(func(fd uintptr) { found = holdsUnread(int(fd)) })
 	return found
+}
+
+// holdsUnread is hasUnread for a descriptor.
+func holdsUnread(fd int) bool {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == nil && n > 0
 }
 
 // awaitReset waits until the connection has failed (a reset, or keepalive gave up) and returns that failure. An end of file is no failure:
