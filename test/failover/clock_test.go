@@ -23,9 +23,12 @@ func TestASteppedClockOfAServerPromotesNobodyAndHindersNoFailover(t *testing.T) 
 				if is := w.clockOf(n); is < step-time.Minute || is > step+time.Minute {
 					t.Fatalf("the clock of %s is off by %s, want %s", n.Name(), is, step)
 				}
-				w.stays("the writer is served and the standby ready", 1500*time.Millisecond, func(s rig.Status) bool {
-					return onEpochOne(s) && s.Writes == "open" && s.State == "STANDBY_READY"
-				})
+				// A round that asks between the step and the receiver's next message finds that message an hour old.
+				served := func(s rig.Status) bool { return onEpochOne(s) && s.Writes == "open" }
+				ready := func(s rig.Status) bool { return served(s) && s.State == "STANDBY_READY" }
+				w.stays("the writer is served", 500*time.Millisecond, served)
+				w.await("the standby is ready", ready)
+				w.stays("the writer is served and the standby ready", time.Second, ready)
 			}
 		}
 		w.notPromoted()
