@@ -58,7 +58,7 @@ type Config struct {
 	// Nodes in the order of the configuration; of two addresses of one server the first one counts.
 	Nodes []Node
 	Mode  Mode
-	// TickInterval is how often the shell promises to send a Tick.
+	// TickInterval is how often the shell promises to send a Tick while time matters (see Engine.TickEvery).
 	TickInterval time.Duration
 	// ProbeInterval and ProbeTimeout are those of the probes; they bound how long an observation supports a decision.
 	ProbeInterval time.Duration
@@ -85,6 +85,9 @@ type Config struct {
 
 // FastProbeInterval is the pace of probes while no writer is open.
 const FastProbeInterval = 200 * time.Millisecond
+
+// restTick is how often a Tick comes while time does not matter, if the probes leave room for it.
+const restTick = 500 * time.Millisecond
 
 // FreshFor is how long an observation supports a decision: two whole probe rounds.
 func (c Config) FreshFor() time.Duration { return 2 * (c.ProbeInterval + c.ProbeTimeout) }

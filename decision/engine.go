@@ -172,6 +172,17 @@ func (e *Engine) Step(ev Event) []Action {
 	return e.out
 }
 
+// TickEvery is how long the shell may let pass until the next Tick: Config.TickInterval while time is what is waited for. At rest, with an open
+// writer that answers and nothing under way, time changes nothing but ages, and a failure shows in an observation first: then a Tick, each of
+// which wakes the process, comes half a second apart, and at least twice between two probe rounds.
+func (e *Engine) TickEvery() time.Duration {
+	w := e.writerView()
+	if !e.state.open() || w == nil || e.class(w) != classPrimary || e.change.Known || e.rec.Planned.Known || e.retryDisk || e.retryCut {
+		return e.cfg.TickInterval
+	}
+	return max(e.cfg.TickInterval, min(restTick, e.cfg.ProbeInterval/2))
+}
+
 // settle walks the table until no row applies, then asks for what the new state needs.
 func (e *Engine) settle() {
 	e.noteQuarantines()

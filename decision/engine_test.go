@@ -365,3 +365,54 @@ func TestADiskThatIsWellAgainIsNoticed(t *testing.T) {
 		t.Errorf("epoch %v, degraded %q", s.Epoch, s.Degraded)
 	}
 }
+
+// TestTicksAreRareOnlyWhileNothingIsWaitedFor: each tick wakes the process, so that at rest there are few; what time decides is not kept waiting by that.
+func TestTicksAreRareOnlyWhileNothingIsWaitedFor(t *testing.T) {
+	w := newWorld(testConfig("region-a", "region-b"), NewRecord(), Opt[LastKnown]{})
+	busy, rest := w.cfg.TickInterval, 500*time.Millisecond
+	expect := func(what string, want time.Duration) {
+		t.Helper()
+		if got := w.e.TickEvery(); got != want {
+			t.Errorf("%s (%s/%s): a tick every %s, want %s", what, w.e.state, w.e.step, got, want)
+		}
+	}
+	expect("before anything is known", busy)
+	w.run(5 * time.Second)
+	expect("a writer is open", rest)
+
+	answer := func(node string, word string) {
+		s := w.server(node)
+		s.fresh, s.persistent, s.replication = attemptOf(word), attemptOf(word), attemptOf(word)
+	}
+	answer("region-b", "refused")
+	w.run(3 * time.Second)
+	expect("the standby is down", rest)
+	answer("region-b", "answers")
+
+	answer("region-a", "refused")
+	w.run(1200 * time.Millisecond)
+	expect("the writer fails", busy)
+	answer("region-a", "answers")
+	w.run(5 * time.Second)
+	expect("it answers again", rest)
+
+	w.disk = "no space left on device"
+	w.e.dirty = true
+	w.step(Tick{At: w.now})
+	expect("the disk is full", busy)
+	w.disk = ""
+	w.step(Tick{At: w.now})
+	expect("the disk has room again", rest)
+
+	w.jump(w.cfg.FreshFor() + time.Second)
+	w.step(Tick{At: w.now})
+	expect("what is known is old", busy)
+	w.run(5 * time.Second)
+
+	for probe, want := range map[time.Duration]time.Duration{10 * time.Second: rest, 600 * time.Millisecond: 300 * time.Millisecond, 100 * time.Millisecond: busy} {
+		c := w.cfg.clone()
+		c.ProbeInterval = probe
+		w.step(Reconfigured{At: w.now, Config: c})
+		expect("probes every "+probe.String(), want)
+	}
+}

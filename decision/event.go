@@ -6,7 +6,7 @@ import "fmt"
 // Instants never decrease from one Step to the next.
 type Event interface{ instant() Instant }
 
-// Tick says that time has passed. The shell sends one every Config.TickInterval.
+// Tick says that time has passed. The shell sends one whenever Engine.TickEvery has passed since the last.
 type Tick struct {
 	At Instant
 	// DataPlane is what the forwarding paths know at that time.

@@ -3,6 +3,7 @@ package control
 import (
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pgtether/pgtether/decision"
@@ -50,7 +51,10 @@ func (c *Clock) shift(s Stamp) (d time.Duration, trusted bool) {
 	return time.Duration(now.Instant-s.Instant) - max(ago, 0), trusted
 }
 
-func bootID() string {
+// bootID cannot change while the process lives.
+var bootID = sync.OnceValue(readBootID)
+
+func readBootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""

@@ -160,9 +160,14 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.done)
 	l.cfg.Router.Hold(decision.HoldNoWriter)
 	l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
-	ticker := time.NewTicker(l.cfg.Engine.TickInterval)
+	every := l.engine.TickEvery()
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
+		if now := l.engine.TickEvery(); now != every {
+			every = now
+			ticker.Reset(every)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type fakeRouter struct {
 	calls  []string
 	onCall func(call string)
 	heard  time.Duration
+	ticks  atomic.Int64 // each asks for the data plane once
 }
 
 func (r *fakeRouter) say(call string) {
@@ -55,7 +57,10 @@ func (r *fakeRouter) Cut(epoch uint64, why decision.CutReason) CutReport {
 	r.say("cut " + string(why))
 	return CutReport{Ended: 3, LastByteAge: -1}
 }
-func (r *fakeRouter) DataPlane() DataPlane { return DataPlane{HeardAge: r.heard, Relaxed: -1} }
+func (r *fakeRouter) DataPlane() DataPlane {
+	r.ticks.Add(1)
+	return DataPlane{HeardAge: r.heard, Relaxed: -1}
+}
 
 func (r *fakeRouter) seen() []string {
 	r.mu.Lock()
@@ -336,4 +341,22 @@ func TestANewConfigurationIsInForceWhenReconfigureReturns(t *testing.T) {
 	if !slices.ContainsFunc(evs, func(ev Event) bool { return ev.Kind == "reload" }) {
 		t.Fatalf("no event says so: %+v", evs)
 	}
+}
+
+// TestTheLoopTicksAsOftenAsTheEngineAsksFor: rarely while a writer is open and answers, and at its pace as soon as it does not.
+func TestTheLoopTicksAsOftenAsTheEngineAsksFor(t *testing.T) {
+	b := startBench(t, t.TempDir())
+	b.await("the writer is open", func() { b.observe("region-a", 1) }, open)
+	within := func(d time.Duration) int64 {
+		before := b.router.ticks.Load()
+		time.Sleep(d)
+		return b.router.ticks.Load() - before
+	}
+	b.await("ticks have become rare", nil, func(View) bool { return within(200*time.Millisecond) <= 1 })
+	silent := b.observation("region-a", decision.RolePrimary, 1)
+	silent.Fresh, silent.Persistent, silent.Replication = decision.Attempt{Evidence: decision.Refused}, decision.Attempt{Evidence: decision.Refused}, decision.Attempt{}
+	b.loop.Observe(silent)
+	b.await("ticks come at their pace", nil, func(View) bool { return within(200*time.Millisecond) >= 4 })
+	b.await("the writer is open again", func() { b.observe("region-a", 1) }, open)
+	b.await("ticks have become rare again", nil, func(View) bool { return within(200*time.Millisecond) <= 1 })
 }
