@@ -19,6 +19,8 @@ var errSevered = errors.New("backend connection is closed to writes")
 // backend is one connection to a node under one epoch. Every byte that the proxy sends to a node passes its Write, also what TLS sends on its
 // own account, and every byte of a node's that goes to a client is written inside toClient. It is the net.Conn below TLS.
 type backend struct {
+	// What every message touches comes first, and the size keeps backends from sharing a cache line.
+
 	epoch uint64
 	// toBackend admits writes to the node, toClient writes of what the node said to its client.
 	toBackend, toClient gate
@@ -42,6 +44,8 @@ type backend struct {
 	client interrupter
 
 	closing sync.Once
+
+	_ [56]byte
 }
 
 // interrupter is a client that can be woken from its reads and writes.

@@ -41,7 +41,7 @@ type forwarder interface {
 // pair is one client tied to one backend. It is set up before start and belongs to the forwarder until done or parked is called. Then client,
 // clientRaw and backend.raw may be other objects than before, for the same sockets.
 type pair struct {
-	// What every message touches comes first.
+	// What every message touches comes first, and the size keeps pairs from sharing a cache line.
 
 	backend *backend
 	// tracker follows both directions; nil for an opaque pair.
@@ -60,6 +60,8 @@ type pair struct {
 	closed bool
 	// parted may be set: a forwarder that has closed both connections itself calls it before done, where it must not wait, and not done if it returns true.
 	parted func(result) bool
+
+	_ [48]byte
 }
 
 // takeOwed returns what the client is owed, once: when it has asked something and no message of its server's is cut in two by it. Else it is nil.

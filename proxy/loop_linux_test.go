@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"golang.org/x/sys/unix"
@@ -362,6 +363,20 @@ func TestALoopMissesNoEndOfAStream(t *testing.T) {
 			take(r.client, size)
 			r.awaitEnd(endClient)
 			writing.Wait()
+		}
+	}
+}
+
+// TestWhatMessagesTouchFillsFewCacheLines: allocations of a size that is a multiple of a cache line begin with one.
+func TestWhatMessagesTouchFillsFewCacheLines(t *testing.T) {
+	const line = 64
+	for name, is := range map[string]struct{ size, touched, lines uintptr }{
+		"run":     {unsafe.Sizeof(loopRun{}), unsafe.Offsetof(loopRun{}.done), 3},
+		"pair":    {unsafe.Sizeof(pair{}), unsafe.Offsetof(pair{}.client), 1},
+		"backend": {unsafe.Sizeof(backend{}), unsafe.Offsetof(backend{}.node), 1},
+	} {
+		if is.size%line != 0 || is.size > 5*line || is.touched > is.lines*line {
+			t.Errorf("a %s takes %d bytes, what every message touches %d", name, is.size, is.touched)
 		}
 	}
 }

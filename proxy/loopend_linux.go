@@ -125,7 +125,7 @@ func (r *loopRun) partHere() bool {
 	if r.pair.parted == nil || !r.part() {
 		return false
 	}
-	r.f.remove(r.pair)
+	r.loop.f.remove(r.pair)
 	if !r.pair.parted(r.result) {
 		go r.done(r.result)
 	}
@@ -167,7 +167,7 @@ func (r *loopRun) reset() {
 
 // report hands both connections back and tells how the run ended.
 func (r *loopRun) report() {
-	r.f.remove(r.pair)
+	r.loop.f.remove(r.pair)
 	res := r.result
 	parked := res.end == 0
 	if r.parted && r.part() {
@@ -217,7 +217,7 @@ func (r *loopRun) returnServer(b *backend) error {
 	defer b.toBackend.leave()
 	fd := r.server.fd
 	r.server.fd = -1
-	raw, err := r.f.adopt(fd, backendKeepAlive)
+	raw, err := r.loop.f.adopt(fd, backendKeepAlive)
 	if err != nil {
 		return err
 	}
@@ -227,7 +227,7 @@ func (r *loopRun) returnServer(b *backend) error {
 
 // returnClient makes the client's socket a connection again.
 func (r *loopRun) returnClient() error {
-	raw, err := r.f.adopt(r.client.fd, clientKeepAlive)
+	raw, err := r.loop.f.adopt(r.client.fd, clientKeepAlive)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (f *loopForwarder) start(p *pair, done func(result)) bool {
 		closeDescriptor(client)
 		return false
 	}
-	r := &loopRun{f: f, loop: f.leastLoaded(), pair: p, done: done, client: loopEnd{fd: client}, server: loopEnd{fd: server, side: 1}}
+	r := &loopRun{loop: f.leastLoaded(), pair: p, done: done, client: loopEnd{fd: client}, server: loopEnd{fd: server, side: 1}}
 	b.keep(r, nil)
 	_ = b.raw.Close()
 	_ = p.clientRaw.Close()

@@ -81,7 +81,7 @@ const noDeadline = math.MaxInt64
 
 // board gives a client that was accepted a place on the loop and begins to serve it there. It is called on the loop.
 func (l *eventLoop) board(fd int32, serve func(place seat)) {
-	r := &loopRun{f: l.f, loop: l, client: loopEnd{fd: fd}, server: loopEnd{fd: -1, side: 1}}
+	r := &loopRun{loop: l, client: loopEnd{fd: fd}, server: loopEnd{fd: -1, side: 1}}
 	r.login = &loopLogin{loopRoutine: l.routine(func() { serve(r) })}
 	l.allot(r)
 	l.timed[r] = struct{}{}
@@ -215,7 +215,7 @@ func (r *loopRun) leave() (*net.TCPConn, error) {
 			_ = r.returnServer(b) // severed: then nothing can be read or written there, and whoever severs it closes it
 		}
 	}
-	return r.f.adopt(r.client.fd, clientKeepAlive)
+	return r.loop.f.adopt(r.client.fd, clientKeepAlive)
 }
 
 // start implements seat.
@@ -225,7 +225,7 @@ func (r *loopRun) start(p *pair, done func(result)) {
 	p.client, p.clientRaw = noConn, noConn // until they are handed back
 	r.client.again, r.server.again = !r.client.dry, !r.server.dry
 	delete(r.loop.timed, r)
-	r.f.admit(r)
+	r.loop.f.admit(r)
 	r.begin()
 }
 

@@ -15,31 +15,34 @@ import (
 //
 // Each direction reads only while it holds nothing: what one read has brought and the other side does not take is all that is ever kept.
 type loopRun struct {
-	f    *loopForwarder
+	// What every message touches comes first: it fills three cache lines, and the size keeps runs from sharing one. See eventLoop.fetch.
+
 	loop *eventLoop
 	pair *pair
-	done func(result)
-
 	// login is what comes before the pair; nil from its end on.
 	login *loopLogin
 
-	client, server     loopEnd
+	client, server loopEnd
+	slot           int32
+	over           bool // nothing is forwarded any more
+	halfClosed     bool // the client has ended its side
+	discarding     bool // the client is gone, but what it sent before its Terminate is still served
+
 	toServer, toClient stash
 	// kept are bytes of the server that may be an unasked-for message to keep back.
-	kept []byte
-
-	slot       int32
-	over       bool // nothing is forwarded any more
-	halfClosed bool // the client has ended its side
-	discarding bool // the client is gone, but what it sent before its Terminate is still served
-	torn       bool // a write to the client failed: it may have received a part of a message
-	parted     bool // the client had ended its side, and then the server its own
+	kept       []byte
 	failedBy   error
-	deadline   int64 // when the wait for the server ends, on the loop's clock
 	wantParked func()
-	result     result // how the run ended; end is 0 when it was parked
+
+	done     func(result)
+	deadline int64 // when the wait for the server ends, on the loop's clock
+	torn     bool  // a write to the client failed: it may have received a part of a message
+	parted   bool  // the client had ended its side, and then the server its own
 	// out says that the loop does not touch the sockets any more.
-	out atomic.Bool
+	out    atomic.Bool
+	result result // how the run ended; end is 0 when it was parked
+
+	_ [48]byte
 }
 
 // loopEnd is one of the two sockets.
@@ -289,7 +292,7 @@ func (r *loopRun) relay(b []byte) (keep []byte) {
 		}
 	}
 	pass, stop := r.pair.tracker.Server(b)
-	r.pair.countRelaxed(r.f.metrics)
+	r.pair.countRelaxed(r.loop.f.metrics)
 	r.sendClient(b[:pass])
 	if !stop || r.over {
 		return nil

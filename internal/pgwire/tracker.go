@@ -26,28 +26,32 @@ import "sync/atomic"
 // The zero value is a session whose first ReadyForQuery has not come: it may be fed from the end of the login on (what is relayed before, such as
 // ParameterStatus, may be fed too) or be told by Start that it has passed. A Tracker must not be copied once in use.
 type Tracker struct {
+	// A session's memory is seldom in the processor's caches when its next message comes. What messages touch comes first, in the order that
+	// touches the fewest cache lines, and the size keeps trackers from sharing one.
+
 	client clientSide
-	server serverSide
 
 	// What each side tells the other.
 	clientWord atomic.Uint64 // counted requests << clientFlagBits | client flags
 	serverWord atomic.Uint64 // settled requests << serverFlagBits | server flags and status
+	memory     *memory       // nil: see Remember
 	broken     atomic.Pointer[FramingError]
+	failed     atomic.Uint64 // the last request answered by an ErrorResponse
 
 	// Places of requests, counted from 1. A request is settled when it is answered or is known never to be.
 	doubt  atomic.Uint64 // in doubt until this one is settled
 	inside atomic.Uint64 // the last with a statement inside a block
 	begun  atomic.Uint64 // the last with a BEGIN
 
-	failed atomic.Uint64 // the last request answered by an ErrorResponse
-	unsure atomic.Uint64 // unsettled requests up to this one may have been swallowed by a COPY that failed
+	server serverSide
 
+	unsure  atomic.Uint64 // unsettled requests up to this one may have been swallowed by a COPY that failed
 	relaxed atomic.Uint64 // the last with a statement that lowers the durability of its transaction, or wholeSession; 0 is none
+	mixed   mixedUnit
 
 	copyEnds copyEnds
-	mixed    mixedUnit
 
-	memory *memory // nil: see Remember
+	_ [48]byte
 }
 
 // Flags of clientWord. A request is a message that asks for a ReadyForQuery: Query, FunctionCall or Sync.

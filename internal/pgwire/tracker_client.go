@@ -4,10 +4,9 @@ import "bytes"
 
 // clientSide is what the goroutine that copies client to server owns.
 type clientSide struct {
+	// What the messages of prepared statements touch comes first: it fills one cache line.
+
 	frame frame
-	text  textScan
-	asks  nameScan
-	names *namedEnds // nil until needed
 
 	requests uint64 // messages so far that ask for a ReadyForQuery
 	unit     uint64 // place, counted from 1, of the request that the last message which was no Sync belongs to
@@ -15,25 +14,27 @@ type clientSide struct {
 	name     uint64 // hash of the name being read
 	replies  uint32 // answers to expect for the extended-protocol messages since the last request
 
+	last        lastMessage
 	field       uint8 // which part of the body is being read
 	named       bool  // the name being read is not empty
 	portalNamed bool  // Bind: so was the portal's
-	blockBegins bool  // the last statement that began or ended a block was a BEGIN
-	beginAlone  bool  // it was a Query that the server cannot skip
+	unsynced    bool  // extended-protocol messages since the last request
+	copyEnd     bool  // CopyDone or CopyFail came after the last message
+	stopped     bool  // nothing is tracked any more
+	wanted      bool  // the memory reads the body
+	muddled     bool  // it will never be known what is answered: the session stays busy, and in doubt
+	terminated  bool
+	portal      statement // of the unnamed portal
 
-	last    lastMessage
-	copyEnd bool // CopyDone or CopyFail came after it
-	muddled bool // it will never be known what is answered: the session stays busy, and in doubt
+	portals     statement // of the named portals, whichever it is
+	skippable   bool      // a Query or FunctionCall behind such messages since the last Sync: the server may be skipping all of it
+	blockBegins bool      // the last statement that began or ended a block was a BEGIN
+	beginAlone  bool      // it was a Query that the server cannot skip
 
+	names   *namedEnds // nil until needed
 	unnamed unnamedStatement
-	portal  statement // of the unnamed portal
-	portals statement // of the named portals, whichever it is
-
-	unsynced   bool // extended-protocol messages since the last request
-	skippable  bool // a Query or FunctionCall behind such messages since the last Sync: the server may be skipping all of it
-	terminated bool
-	stopped    bool // nothing is tracked any more
-	wanted     bool // the memory reads the body
+	text    textScan
+	asks    nameScan
 }
 
 // lastMessage is the last message but for those that PostgreSQL ignores during COPY FROM STDIN or takes as its data.

@@ -10,21 +10,24 @@ import (
 // memory is what a tracker remembers of its session's state. It belongs to the goroutine that copies client to server, but for failures and
 // opened.
 type memory struct {
-	texts    *Texts
-	failures failures
-	opened   atomic.Uint64 // the last request that left a block open which was not open before; the server side's
-	strings  bool          // standard_conforming_strings may have been reported; the server side's
+	// What every message touches comes first.
 
 	ops     []op // messages whose outcome is not known yet, in the order in which they were sent
-	done    int  // ops at the front that are accounted
-	pending int  // bytes of texts in ops
+	wary    wary
+	strings bool // standard_conforming_strings may have been reported; the server side's
+
+	done    int           // ops at the front that are accounted
+	pending int           // bytes of texts in ops
+	opened  atomic.Uint64 // the last request that left a block open which was not open before; the server side's
+
+	texts    *Texts
+	failures failures
 
 	body  []byte // of the message that has been read to its end, as far as it is needed
 	piece []byte // of the message that has come in part, or nil
 	long  longText
 
 	sessionState
-	wary   wary
 	lostAt uint64 // of what was sent up to this request nothing is certain
 }
 

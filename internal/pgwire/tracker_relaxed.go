@@ -35,7 +35,7 @@ func (t *Tracker) RelaxSession() { t.relaxed.Store(wholeSession) }
 func (t *Tracker) TakeRelaxed() uint64 {
 	n := t.server.relaxed
 	t.server.relaxed = 0
-	return n
+	return uint64(n)
 }
 
 // relaxes notes what a text that is about to be sent does to the commits behind it.
@@ -138,6 +138,6 @@ func (t *Tracker) untracked() {
 		return
 	}
 	requests := t.clientWord.Load() >> clientFlagBits
-	s.relaxed += max(1, requests-min(requests, s.settled))
+	s.relaxed += uint32(max(1, requests-min(requests, s.settled)))
 	s.settled = max(s.settled, requests)
 }
