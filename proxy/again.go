@@ -20,7 +20,7 @@ func (x *exchange) told() map[string]string {
 	told := map[string]string{}
 	for report := range reportsIn(x.ready.messages) {
 		if name, value, ok := cutParameter(report[headerLength:]); ok {
-			told[name] = value
+			told[string(name)] = string(value)
 		}
 	}
 	return told

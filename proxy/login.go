@@ -26,6 +26,9 @@ const (
 	authSASLFinal    = 12
 )
 
+// usualReadiness is enough for what PostgreSQL says between AuthenticationOk and ReadyForQuery: 14 parameters and the key.
+const usualReadiness = 512
+
 // tooManyConnections is the SQLSTATE of a server that has no connection left.
 const tooManyConnections = "53300"
 
@@ -149,7 +152,7 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 	x.seen.request(frame)
 	switch code {
 	case authOK:
-		x.ready.messages = append(x.ready.messages, frame...)
+		x.ready.messages = append(make([]byte, 0, usualReadiness), frame...)
 		return true, nil
 	case authSASL:
 		if !x.s.encrypted {
@@ -226,8 +229,8 @@ func (x *exchange) collect() error {
 		body := frame[headerLength:]
 		switch frame[0] {
 		case 'S':
-			if name, value, ok := cutParameter(body); ok && name == "in_hot_standby" {
-				x.ready.inStandby = value
+			if name, value, ok := cutParameter(body); ok && string(name) == "in_hot_standby" {
+				x.ready.inStandby = string(value)
 			}
 		case 'K':
 			if x.ready.key, err = pgwire.ParseBackendKeyData(body); err != nil {
@@ -357,12 +360,12 @@ func (e *backendError) Error() string { return "backend " + e.addr + ": " + e.er
 // Unwrap returns the failure itself.
 func (e *backendError) Unwrap() error { return e.err }
 
-// cutParameter splits the body of a ParameterStatus.
-func cutParameter(body []byte) (name, value string, ok bool) {
+// cutParameter splits the body of a ParameterStatus. What it returns are parts of the body.
+func cutParameter(body []byte) (name, value []byte, ok bool) {
 	for i, c := range body {
 		if c == 0 && len(body) > i+1 && body[len(body)-1] == 0 {
-			return string(body[:i]), string(body[i+1 : len(body)-1]), true
+			return body[:i], body[i+1 : len(body)-1], true
 		}
 	}
-	return "", "", false
+	return nil, nil, false
 }

@@ -115,9 +115,13 @@ func (r *loopRun) end(res result) {
 		return
 	}
 	r.letGo(res)
-	if !r.parted || !r.partHere() {
-		go r.report()
+	if r.parted {
+		if r.partHere() {
+			return
+		}
+		r.loop.unlist(r)
 	}
+	go r.report()
 }
 
 // partHere ends a run of which nothing is left but to close its sockets without a goroutine, where that is possible.
@@ -142,7 +146,7 @@ func (r *loopRun) letGo(res result) {
 	}
 	r.empty(&r.toServer)
 	r.empty(&r.toClient)
-	r.loop.remove(r)
+	r.loop.remove(r, r.parted)
 	r.out.Store(true)
 }
 

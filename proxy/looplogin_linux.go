@@ -93,7 +93,7 @@ func (r *loopRun) goOn() {
 	g := r.login
 	g.resume()
 	if g.left {
-		r.loop.remove(r)
+		r.loop.remove(r, false)
 		r.login = nil
 		r.out.Store(true)
 		go g.resume()

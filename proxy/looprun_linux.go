@@ -176,15 +176,21 @@ func (e *loopEnd) needs(events uint32) bool {
 
 func (r *loopRun) readClient() {
 	b := r.loop.buffer[:]
-	n, errno := receive(r.client.fd, b)
-	r.client.again = r.client.again || n == len(b) || errno == syscall.EINTR
-	switch {
-	case n > 0:
-		r.fromClient(b[:n])
-	case errno == 0:
-		r.halfClose()
-	case !isLater(errno):
-		r.clientLost(errno)
+	for range 2 { // the second time for the end of the stream, which is there when it was reported with the last bytes
+		n, errno := receive(r.client.fd, b)
+		ending := r.client.again && n > 0 && n < len(b)
+		r.client.again = r.client.again || n == len(b) || errno == syscall.EINTR
+		switch {
+		case n > 0:
+			r.fromClient(b[:n])
+		case errno == 0:
+			r.halfClose()
+		case !isLater(errno):
+			r.clientLost(errno)
+		}
+		if !ending || r.over || r.failedBy != nil || len(r.toServer.bytes) > 0 {
+			return
+		}
 	}
 }
 
