@@ -174,10 +174,10 @@ func (e *Engine) Step(ev Event) []Action {
 
 // TickEvery is how long the shell may let pass until the next Tick: Config.TickInterval while time is what is waited for. At rest, with an open
 // writer that answers and nothing under way, time changes nothing but ages, and a failure shows in an observation first: then a Tick, each of
-// which wakes the process, comes half a second apart, and at least twice between two probe rounds.
+// which wakes the process, comes half a second apart, and at least twice between two probe rounds. When it becomes less, a Tick is due at once.
 func (e *Engine) TickEvery() time.Duration {
 	w := e.writerView()
-	if !e.state.open() || w == nil || e.class(w) != classPrimary || e.change.Known || e.rec.Planned.Known || e.retryDisk || e.retryCut {
+	if !e.state.open() || e.planeAt <= e.since || w == nil || e.class(w) != classPrimary || e.change.Known || e.rec.Planned.Known || e.retryDisk || e.retryCut {
 		return e.cfg.TickInterval
 	}
 	return max(e.cfg.TickInterval, min(restTick, e.cfg.ProbeInterval/2))

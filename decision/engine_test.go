@@ -396,6 +396,11 @@ func TestTicksAreRareOnlyWhileNothingIsWaitedFor(t *testing.T) {
 	w.run(5 * time.Second)
 	expect("it answers again", rest)
 
+	w.e.planeAt = w.e.since
+	expect("the data plane has not spoken since the state began", busy)
+	w.step(Tick{At: w.now})
+	expect("it has", rest)
+
 	w.disk = "no space left on device"
 	w.e.dirty = true
 	w.step(Tick{At: w.now})

@@ -141,6 +141,7 @@ func TestTheReportedLossCoversTheTruth(t *testing.T) {
 	for i := range 300 {
 		cfg := testConfig("region-a", "region-b")
 		w := newWorld(cfg, NewRecord(), Opt[LastKnown]{})
+		w.sparing = i%2 == 1
 		a, b := w.server("region-a"), w.server("region-b")
 		a.rate, b.lag = r.Uint64N(8<<20), r.Uint64N(4<<20)
 		w.run(time.Duration(2+r.IntN(20)) * time.Second)

@@ -105,10 +105,12 @@ func (s *shell) checkOpened(a Open) {
 	for epoch, n := range s.noted {
 		target := s.promised[epoch]
 		_, kept := s.openedOn[epoch]
-		switch {
+		switch broken := epoch < a.Epoch && !kept && target != a.Node && !s.released[epoch]; {
 		case n > 1:
 			s.fail("promotion_requested %d times for epoch %d", n, epoch)
-		case epoch < a.Epoch && !kept && target != a.Node && !s.resolved:
+		case broken && s.resolved:
+			s.released[epoch] = true
+		case broken:
 			s.fail("epoch %d was promised to %s, never opened, and epoch %d is opened on %s without an operator's word", epoch, target, a.Epoch, a.Node)
 		}
 	}

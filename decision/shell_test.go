@@ -152,6 +152,7 @@ type shell struct {
 	promised map[uint64]string
 	// opened says which node each epoch was opened on, resolved that an operator named a writer since the last promise.
 	openedOn            map[uint64]string
+	released            map[uint64]bool // epochs that were promised, and that an operator's word has passed over
 	resolving, resolved bool
 	// What becomes of errands: deaf: pg_promote answers and does nothing; lost: it works, and its answer does not arrive; fails: nothing works.
 	deaf, lost, fails bool
@@ -170,7 +171,7 @@ type waiting struct {
 
 func newShell(cfg Config, rec Record) *shell {
 	s := &shell{e: New(cfg, rec, Opt[LastKnown]{}), file: rec, conds: [3]cond{condPrimary1, condStandby1, condStandby1}, noted: map[uint64]int{},
-		promised: map[uint64]string{}, openedOn: map[uint64]string{}, obliged: rec.Phase == PhasePromoting}
+		promised: map[uint64]string{}, openedOn: map[uint64]string{}, released: map[uint64]bool{}, obliged: rec.Phase == PhasePromoting}
 	if p, ok := rec.Promotion.Get(); ok {
 		s.promised[p.Epoch] = p.Node
 	}
@@ -188,7 +189,7 @@ func (s *shell) fork() *shell {
 	}
 	e.change.V.steps = slices.Clone(s.e.change.V.steps)
 	c.e, c.waiting = &e, slices.Clone(s.waiting)
-	c.noted, c.promised, c.openedOn = maps.Clone(s.noted), maps.Clone(s.promised), maps.Clone(s.openedOn)
+	c.noted, c.promised, c.openedOn, c.released = maps.Clone(s.noted), maps.Clone(s.promised), maps.Clone(s.openedOn), maps.Clone(s.released)
 	return &c
 }
 

@@ -25,6 +25,9 @@ type world struct {
 	heard     Opt[Instant]
 	relaxed   Opt[uint64]
 	noTick    bool
+	sparing   bool           // Ticks come when the engine asks for them, and not at every step
+	ticked    Instant        // when the last Tick was
+	every     time.Duration  // how often they came then
 	file      Record         // the state file
 	kept      Opt[LastKnown] // the last known position beside it
 	routed    string         // node to which logins go, empty while held
@@ -490,9 +493,7 @@ func (w *world) run(d time.Duration) {
 				}
 			}
 		}
-		if !w.noTick {
-			w.step(Tick{At: w.now, DataPlane: w.plane()})
-		}
+		w.tick()
 		if w.now >= end {
 			return
 		}
@@ -500,6 +501,16 @@ func (w *world) run(d time.Duration) {
 		w.now = w.now.Add(step)
 		w.flow(step)
 	}
+}
+
+// tick gives the engine a Tick, if one is due.
+func (w *world) tick() {
+	every := w.e.TickEvery()
+	if !w.noTick && (!w.sparing || every < w.every || w.now.Sub(w.ticked) >= every) {
+		w.step(Tick{At: w.now, DataPlane: w.plane()})
+		w.ticked = w.now
+	}
+	w.every = w.e.TickEvery()
 }
 
 // jump lets time pass without an event: the process stood still.

@@ -10,8 +10,8 @@ import (
 	"github.com/pgtether/pgtether/proxy"
 )
 
-// tickInterval is how often the failover engine is told that time has passed. It is not for users to choose: the engine's freshness is measured in
-// probe intervals, which are.
+// tickInterval is how often the failover engine is told that time has passed while it waits for that. It is not for users to choose: the engine's
+// freshness is measured in probe intervals, which are.
 const tickInterval = 100 * time.Millisecond
 
 // Proxy returns what the data plane needs.

@@ -165,6 +165,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		if now := l.engine.TickEvery(); now != every {
+			if now < every { // what the data plane said last may be as old as that, and counts from here on
+				l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
+			}
 			every = now
 			ticker.Reset(every)
 		}

@@ -360,3 +360,29 @@ func TestTheLoopTicksAsOftenAsTheEngineAsksFor(t *testing.T) {
 	b.await("the writer is open again", func() { b.observe("region-a", 1) }, open)
 	b.await("ticks have become rare again", nil, func(View) bool { return within(200*time.Millisecond) <= 1 })
 }
+
+// TestTheDataPlaneIsAskedBetweenACutAndTheNextOpen: what it had counted when the ticks were rare may be half a second old.
+func TestTheDataPlaneIsAskedBetweenACutAndTheNextOpen(t *testing.T) {
+	b := startBench(t, t.TempDir())
+	b.await("the first writer is open", func() { b.observe("region-a", 1) }, open)
+	b.await("ticks have become rare", nil, func(View) bool {
+		before := b.router.ticks.Load()
+		time.Sleep(200 * time.Millisecond)
+		return b.router.ticks.Load()-before <= 1
+	})
+	var atCut, atOpen atomic.Int64
+	b.router.mu.Lock()
+	b.router.onCall = func(call string) {
+		switch {
+		case strings.HasPrefix(call, "cut"):
+			atCut.Store(b.router.ticks.Load())
+		case strings.HasPrefix(call, "open"):
+			atOpen.Store(b.router.ticks.Load())
+		}
+	}
+	b.router.mu.Unlock()
+	b.await("the second writer is open", func() { b.observe("region-b", 2) }, func(v View) bool { return open(v) && v.Status.Writer == decision.Some("region-b") })
+	if atCut.Load() == 0 || atOpen.Load() <= atCut.Load() {
+		t.Errorf("it was asked %d times until the cut, %d until the next open", atCut.Load(), atOpen.Load())
+	}
+}
