@@ -315,7 +315,8 @@ func (l *eventLoop) allot(r *loopRun) {
 // remove forgets a run: no event of its sockets is delivered any more. Of sockets that are closed next the kernel need not be told.
 func (l *eventLoop) remove(r *loopRun, closing bool) {
 	if !closing {
-		l.unlist(r)
+		_ = l.watch(r, &r.client, 0, false)
+		_ = l.watch(r, &r.server, 0, false)
 	}
 	slot := &l.slots[r.slot]
 	slot.run = nil
@@ -323,12 +324,6 @@ func (l *eventLoop) remove(r *loopRun, closing bool) {
 	l.free = append(l.free, r.slot)
 	delete(l.timed, r)
 	l.load.Add(-1)
-}
-
-// unlist takes a run's sockets from the list of those that are watched.
-func (l *eventLoop) unlist(r *loopRun) {
-	_ = l.watch(r, &r.client, 0, false)
-	_ = l.watch(r, &r.server, 0, false)
 }
 
 // watch says which events of a socket are wanted. A socket that is listed reports failures even with none; one that is not reports nothing. What is

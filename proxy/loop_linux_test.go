@@ -367,6 +367,39 @@ func TestALoopMissesNoEndOfAStream(t *testing.T) {
 	}
 }
 
+// TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs: when the loop looks, the client has said Terminate and closed, and the server has closed already.
+func TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs(t *testing.T) {
+	f, tab := newLoops(1), newTable()
+	t.Cleanup(f.close)
+	for range 20 {
+		r := newRig(t, f, tab, wiring{}, false)
+		parted := make(chan result, 1)
+		r.pair.parted = func(res result) bool { parted <- res; return true }
+		r.start()
+		r.client.write([]byte(simple("q")))
+		r.expect(r.server, simple("q"))
+		r.server.write([]byte(done + ready))
+		r.expect(r.client, done+ready)
+		waiting, closed := make(chan struct{}), make(chan struct{})
+		f.(*forwarders).loops.loops[0].post(func() { close(waiting); <-closed })
+		<-waiting
+		r.client.write([]byte("X\x00\x00\x00\x04"))
+		_ = r.client.Close()
+		_ = r.server.Close()
+		close(closed)
+		select {
+		case res := <-parted:
+			if res.end != endClient {
+				t.Fatalf("ended by %v", res.end)
+			}
+		case res := <-r.ended:
+			t.Fatalf("ended on a goroutine: %+v", res)
+		case <-time.After(patience):
+			t.Fatal("not ended")
+		}
+	}
+}
+
 // TestWhatMessagesTouchFillsFewCacheLines: allocations of a size that is a multiple of a cache line begin with one.
 func TestWhatMessagesTouchFillsFewCacheLines(t *testing.T) {
 	const line = 64

@@ -119,9 +119,19 @@ func (r *loopRun) end(res result) {
 		if r.partHere() {
 			return
 		}
-		r.loop.unlist(r)
+		r.unlist()
 	}
 	go r.report()
+}
+
+// unlist takes the sockets of a run that has ended from the loop's list, because they live on. Where the backend was severed meanwhile its socket is
+// whoever's that has severed it, and closed.
+func (r *loopRun) unlist() {
+	_ = r.loop.watch(r, &r.client, 0, false)
+	if gate := &r.pair.backend.toBackend; gate.enter() {
+		_ = r.loop.watch(r, &r.server, 0, false)
+		gate.leave()
+	}
 }
 
 // partHere ends a run of which nothing is left but to close its sockets without a goroutine, where that is possible.
@@ -136,7 +146,7 @@ func (r *loopRun) partHere() bool {
 	return true
 }
 
-// letGo ends the run: from then on the loop does not touch the sockets.
+// letGo ends the run: from then on the loop does not touch the sockets, but to close them if both sides have parted.
 func (r *loopRun) letGo(res result) {
 	t := r.pair.tracker
 	res.clean = t != nil && !r.torn && len(r.toClient.bytes) == 0 && t.ServerBoundary()
