@@ -19,15 +19,22 @@ func TestASteppedClockOfAServerPromotesNobodyAndHindersNoFailover(t *testing.T) 
 		w.runs(3 * time.Second)
 		for _, n := range []*lab.Node{w.a, w.b} {
 			for _, step := range []time.Duration{time.Hour, -time.Hour} {
-				w.must(n.StepClock(step))
+				served := func(s rig.Status) bool { return onEpochOne(s) && s.Writes == "open" }
+				ready := func(s rig.Status) bool { return served(s) && s.State == "STANDBY_READY" }
+				stepped := make(chan error, 1)
+				go func() { stepped <- n.StepClock(step) }()
+				w.stays("the writer is served", 3*time.Second, served)
+				w.must(<-stepped)
 				if is := w.clockOf(n); is < step-time.Minute || is > step+time.Minute {
 					t.Fatalf("the clock of %s is off by %s, want %s", n.Name(), is, step)
 				}
 				// A round that asks between the step and the receiver's next message finds that message an hour old.
-				served := func(s rig.Status) bool { return onEpochOne(s) && s.Writes == "open" }
-				ready := func(s rig.Status) bool { return served(s) && s.State == "STANDBY_READY" }
-				w.stays("the writer is served", 500*time.Millisecond, served)
-				w.await("the standby is ready", ready)
+				w.await("the standby is ready", func(s rig.Status) bool {
+					if !served(s) {
+						t.Errorf("the writer is not served while the standby is not ready: %+v", s)
+					}
+					return ready(s)
+				})
 				w.stays("the writer is served and the standby ready", time.Second, ready)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,7 +134,13 @@ func (w *world) stays(what string, d time.Duration, holds func(rig.Status) bool)
 		s, err := w.proxy.Status(w.ctx)
 		w.must(err)
 		if !holds(s) {
-			w.Fatalf("it did not stay so that %s: %+v", what, s)
+			var why []string
+			for _, c := range w.decision().Criteria {
+				if c.Verdict != "pass" {
+					why = append(why, c.Name+" "+c.Verdict+": "+c.Explanation)
+				}
+			}
+			w.Fatalf("it did not stay so that %s: %+v; %s", what, s, strings.Join(why, "; "))
 		}
 	}
 }
