@@ -227,8 +227,10 @@ func TestADriverIsIdleWheneverItsCallsReturn(t *testing.T) {
 			defer c.Close(context.WithoutCancel(t.Context()))
 			session := d.last()
 			driveConnection(t, c, &session.Tracker, func() {
-				for session.seen.Load() != sent.Load() {
-					time.Sleep(time.Millisecond)
+				for end := time.Now().Add(30 * time.Second); session.seen.Load() != sent.Load(); time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatalf("the tracker has seen %d of %d bytes", session.seen.Load(), sent.Load())
+					}
 				}
 			})
 		})
