@@ -73,13 +73,20 @@ func newHarness(t testing.TB, cfg Config, deps Deps) *harness {
 	return h
 }
 
-func (h *harness) listen() {
+// bind opens a listener, to which clients are led from then on.
+func (h *harness) bind() net.Listener {
 	h.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.addr = ln.Addr().String()
+	return ln
+}
+
+func (h *harness) listen() {
+	h.t.Helper()
+	ln := h.bind()
 	served := make(chan error, 1)
 	ctx, stop := context.WithCancel(context.Background())
 	go func() { served <- h.Serve(ctx, ln) }()
@@ -96,14 +103,10 @@ func (h *harness) listen() {
 	})
 }
 
-// serve serves what a test makes of a listener, which is returned, and the result of Serve with it. Clients are led there from then on.
+// serve serves what a test makes of a listener, which is returned, and the result of Serve with it.
 func (h *harness) serve(made func(net.Listener) net.Listener) (ln net.Listener, served <-chan error) {
 	h.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.addr = ln.Addr().String()
+	ln = h.bind()
 	result := make(chan error, 1)
 	go func() { result <- h.Serve(h.t.Context(), made(ln)) }()
 	return ln, result

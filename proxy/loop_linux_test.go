@@ -383,7 +383,7 @@ func TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs(t *testing.T) {
 		waiting, closed := make(chan struct{}), make(chan struct{})
 		f.(*forwarders).loops.loops[0].post(func() { close(waiting); <-closed })
 		<-waiting
-		r.client.write([]byte("X\x00\x00\x00\x04"))
+		r.client.write(sayTerminate)
 		_ = r.client.Close()
 		_ = r.server.Close()
 		close(closed)

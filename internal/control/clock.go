@@ -52,12 +52,10 @@ func (c *Clock) shift(s Stamp) (d time.Duration, trusted bool) {
 }
 
 // bootID cannot change while the process lives.
-var bootID = sync.OnceValue(readBootID)
-
-func readBootID() string {
+var bootID = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
-}
+})

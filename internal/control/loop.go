@@ -159,14 +159,14 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer end()
 	defer close(l.done)
 	l.cfg.Router.Hold(decision.HoldNoWriter)
-	l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
+	l.tick()
 	every := l.engine.TickEvery()
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		if now := l.engine.TickEvery(); now != every {
 			if now < every { // what the data plane said last may be as old as that, and counts from here on
-				l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
+				l.tick()
 			}
 			every = now
 			ticker.Reset(every)
@@ -175,7 +175,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-ticker.C:
-			l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()})
+			l.tick()
 		case c := <-l.over:
 			c.At = l.now()
 			l.step(c)
@@ -281,6 +281,9 @@ func (l *Loop) now() decision.Instant {
 	l.lastHandled = max(l.lastHandled, l.cfg.Clock.Now())
 	return l.lastHandled
 }
+
+// tick tells the engine that time has passed, and what the data plane knows now.
+func (l *Loop) tick() { l.step(decision.Tick{At: l.now(), DataPlane: l.dataPlane()}) }
 
 // step gives the engine one event, performs what it asks for, and goes on with the outcomes until nothing is left to do.
 func (l *Loop) step(ev decision.Event) {

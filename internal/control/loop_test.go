@@ -187,6 +187,19 @@ func (b *bench) await(what string, observe func(), holds func(View) bool) View {
 	}
 }
 
+// ticksWithin counts the ticks that come while it waits.
+func (b *bench) ticksWithin(d time.Duration) int64 {
+	before := b.router.ticks.Load()
+	time.Sleep(d)
+	return b.router.ticks.Load() - before
+}
+
+// awaitRest waits until ticks have become rare.
+func (b *bench) awaitRest() {
+	b.t.Helper()
+	b.await("ticks have become rare", nil, func(View) bool { return b.ticksWithin(200*time.Millisecond) <= 1 })
+}
+
 func open(v View) bool { return v.Status.Writes == decision.WritesOpen }
 
 func TestLoginsAreHeldFromTheStartUntilAWriterIsProven(t *testing.T) {
@@ -347,29 +360,20 @@ func TestANewConfigurationIsInForceWhenReconfigureReturns(t *testing.T) {
 func TestTheLoopTicksAsOftenAsTheEngineAsksFor(t *testing.T) {
 	b := startBench(t, t.TempDir())
 	b.await("the writer is open", func() { b.observe("region-a", 1) }, open)
-	within := func(d time.Duration) int64 {
-		before := b.router.ticks.Load()
-		time.Sleep(d)
-		return b.router.ticks.Load() - before
-	}
-	b.await("ticks have become rare", nil, func(View) bool { return within(200*time.Millisecond) <= 1 })
+	b.awaitRest()
 	silent := b.observation("region-a", decision.RolePrimary, 1)
 	silent.Fresh, silent.Persistent, silent.Replication = decision.Attempt{Evidence: decision.Refused}, decision.Attempt{Evidence: decision.Refused}, decision.Attempt{}
 	b.loop.Observe(silent)
-	b.await("ticks come at their pace", nil, func(View) bool { return within(200*time.Millisecond) >= 4 })
+	b.await("ticks come at their pace", nil, func(View) bool { return b.ticksWithin(200*time.Millisecond) >= 4 })
 	b.await("the writer is open again", func() { b.observe("region-a", 1) }, open)
-	b.await("ticks have become rare again", nil, func(View) bool { return within(200*time.Millisecond) <= 1 })
+	b.awaitRest()
 }
 
 // TestTheDataPlaneIsAskedBetweenACutAndTheNextOpen: what it had counted when the ticks were rare may be half a second old.
 func TestTheDataPlaneIsAskedBetweenACutAndTheNextOpen(t *testing.T) {
 	b := startBench(t, t.TempDir())
 	b.await("the first writer is open", func() { b.observe("region-a", 1) }, open)
-	b.await("ticks have become rare", nil, func(View) bool {
-		before := b.router.ticks.Load()
-		time.Sleep(200 * time.Millisecond)
-		return b.router.ticks.Load()-before <= 1
-	})
+	b.awaitRest()
 	var atCut, atOpen atomic.Int64
 	b.router.mu.Lock()
 	b.router.onCall = func(call string) {
