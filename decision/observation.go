@@ -198,8 +198,8 @@ type Observation struct {
 	// Took is the duration of the whole round.
 	Took time.Duration `json:"took_ns"`
 
-	// Persistent is the probe on the long-lived connection, Fresh the one on a new connection, Replication the IDENTIFY_SYSTEM on a
-	// physical replication connection.
+	// Persistent is the probe on the long-lived connection, Fresh the one on a new connection (of an earlier round, some seconds ago, while all is as
+	// it was then), Replication the IDENTIFY_SYSTEM on a physical replication connection.
 	Persistent  Attempt `json:"persistent"`
 	Fresh       Attempt `json:"fresh"`
 	Replication Attempt `json:"replication"`

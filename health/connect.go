@@ -28,6 +28,8 @@ type link struct {
 	raw    net.Conn       // the TCP connection below TLS
 	pg     *pgconn.PgConn // nil until the server accepted the login
 	locked bool           // the session holds the advisory lock
+	// named are the names of the statements that the session has prepared, "" of those that it shall not; nil: of all.
+	named map[string]string
 }
 
 // connect makes one connection and logs in. Even when it fails the link tells what was seen; close releases it in both cases.

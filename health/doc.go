@@ -1,15 +1,16 @@
 // Package health finds out what one PostgreSQL node says about itself.
 //
 // A Prober makes one attempt on each way in and returns what it learned as a value, a decision.Observation: over the connection it
-// keeps, over a fresh one each round, and, when the ordinary ways do not tell enough, over a physical replication connection, which
-// PostgreSQL still answers when all ordinary slots are taken. A Watcher calls it on a schedule and hands the values on.
+// keeps, over a fresh one, and, when the ordinary ways do not tell enough, over a physical replication connection, which PostgreSQL still
+// answers when all ordinary slots are taken. A Watcher calls it on a schedule and hands the values on. While all is well it does so by a Glance, which
+// leaves the fresh connection out for FreshEvery.
 //
 // What it guarantees:
 //
 //   - A round ends by its deadline, whatever the server does: nothing, garbage, one byte a second, claims of huge lengths.
 //   - A round dials the configured address and no other, once for each way in; no environment variable, password file or service
 //     file changes where it goes or as whom.
-//   - Evidence is what the wire showed in this round. "Refused" and "silent" need the network's word for it; one well-formed answer of
+//   - Evidence is what the wire showed in this round; of a Glance, the fresh connection's may be younger than FreshEvery. "Refused" and "silent" need the network's word for it; one well-formed answer of
 //     PostgreSQL makes it "alive"; what is neither (a foreign protocol, a failure of our own) stays "unknown", which proves nothing.
 //   - A fact that the role may not see, or that does not parse, is unknown. No fact is guessed, smoothed or remembered beyond what
 //     cannot have changed.

@@ -80,7 +80,9 @@ func TestEvidenceOfWhatAServerDoes(t *testing.T) {
 		{"parameters without end", honest, []step{readStartup, say(&pgproto3.AuthenticationOk{}), flood(encoded(&pgproto3.ParameterStatus{Name: "name", Value: "value"}))}, decision.Alive, "", "more than 1048576 bytes"},
 		{"notices without end", honest, []step{readStartup, say(&pgproto3.AuthenticationOk{}), flood(encoded(&pgproto3.NoticeResponse{Message: "hello"}))}, decision.Alive, "", "more than 1048576 bytes"},
 		{"rows without end", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{},
-			&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("in_recovery")}}}), flood(row)}, decision.Alive, "", "more"},
+			&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("in_recovery")}}}), flood(row)}, decision.Alive, "", "answered, then"},
+		{"rows without end of what it has prepared", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.ParameterDescription{},
+			&pgproto3.RowDescription{}, &pgproto3.BindComplete{}, &pgproto3.RowDescription{}), flood(row)}, decision.Alive, "", "answered, then"},
 		{"rows wider than described", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{},
 			&pgproto3.RowDescription{}, &pgproto3.DataRow{Values: [][]byte{[]byte("f")}}), swallow}, decision.Alive, "", "answered, then"},
 		{"a row that claims more columns than it has", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{},
@@ -205,7 +207,7 @@ func TestARoundIsCutShortByItsContext(t *testing.T) {
 
 // What the server sent on the kept connection before a round is no sign of life in it.
 func TestOldNewsIsNoAnswer(t *testing.T) {
-	f := newFake(t, readStartup, login(), untilSync(statementCount), tell(told()), pause, say(&pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}), swallow)
+	f := newFake(t, readStartup, login(), serve(told()), pause, say(&pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}), swallow)
 	p := NewProber(clock())
 	defer p.Close()
 	target := fakeTarget(f.addr, 10*time.Second)
@@ -222,7 +224,7 @@ func TestOldNewsIsNoAnswer(t *testing.T) {
 }
 
 func TestAChangedTargetDropsTheKeptConnection(t *testing.T) {
-	before := newFake(t, readStartup, login(), untilSync(statementCount), tell(told()), swallow)
+	before := newFake(t, readStartup, login(), serve(told()), swallow)
 	after := newFake(t, readStartup, fatal("57P03", "starting up"))
 	p := NewProber(clock())
 	defer p.Close()

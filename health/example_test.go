@@ -30,7 +30,12 @@ func ExampleWatcher() {
 	watcher := health.NewWatcher(health.WatcherConfig{
 		Node:     "region-a",
 		Interval: cfg.Interval,
-		Probe:    func(ctx context.Context) decision.Observation { return prober.Probe(ctx, *target.Load()) },
+		Probe: func(ctx context.Context, glance bool) decision.Observation {
+			if glance {
+				return prober.Glance(ctx, *target.Load())
+			}
+			return prober.Probe(ctx, *target.Load())
+		},
 		Deliver: func(o decision.Observation) {
 			fmt.Println(o.Node, o.Evidence())
 			stop()

@@ -27,6 +27,9 @@ type fakeConn struct {
 	startup map[string]string
 	nonce   string
 	closing chan struct{} // closed when the test ends
+
+	backend  *pgproto3.Backend // of serve
+	prepared map[string]string
 }
 
 // fake is a scripted server: every connection runs the steps in order and is closed after the last one.
@@ -174,14 +177,11 @@ func tell(answers []answer) step {
 	var all []pgproto3.BackendMessage
 	for _, a := range answers {
 		all = append(all, &pgproto3.ParseComplete{}, &pgproto3.BindComplete{})
-		description, names := &pgproto3.RowDescription{}, []string{}
+		names := []string{}
 		if len(a.rows) > 0 {
 			names = slices.Sorted(maps.Keys(a.rows[0]))
 		}
-		for _, name := range names {
-			description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25})
-		}
-		all = append(all, description)
+		all = append(all, described(a))
 		for _, r := range a.rows {
 			data := &pgproto3.DataRow{}
 			for _, name := range names {
@@ -192,6 +192,69 @@ func tell(answers []answer) step {
 		all = append(all, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 	}
 	return say(all...)
+}
+
+// serve answers what it is asked, prepared or not, with these answers to the statements of a round, until a round is over.
+func serve(answers []answer) step {
+	known := map[string]answer{confirmStatement: answers[askCore]}
+	all := statements(15)
+	for i, sql := range all {
+		known[sql] = answers[i]
+	}
+	known[lockStatement] = answers[askLock]
+	last := []string{confirmStatement, all[statementCount-1]}
+	return func(c *fakeConn) error {
+		if c.backend == nil {
+			c.backend, c.prepared = pgproto3.NewBackend(c, c), map[string]string{}
+		}
+		backend := c.backend
+		for sql := ""; ; {
+			m, err := backend.Receive()
+			if err != nil {
+				return err
+			}
+			switch m := m.(type) {
+			case *pgproto3.Parse:
+				c.prepared[m.Name], sql = m.Query, m.Query
+				backend.Send(&pgproto3.ParseComplete{})
+			case *pgproto3.Bind:
+				sql = c.prepared[m.PreparedStatement]
+				backend.Send(&pgproto3.BindComplete{})
+			case *pgproto3.Describe:
+				if m.ObjectType == 'S' {
+					backend.Send(&pgproto3.ParameterDescription{})
+				}
+				backend.Send(described(known[sql]))
+			case *pgproto3.Execute:
+				for _, r := range known[sql].rows {
+					data := &pgproto3.DataRow{}
+					for _, name := range slices.Sorted(maps.Keys(known[sql].rows[0])) {
+						data.Values = append(data.Values, []byte(r[name]))
+					}
+					backend.Send(data)
+				}
+				backend.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
+			case *pgproto3.Sync:
+				backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+				if err := backend.Flush(); err != nil || slices.Contains(last, sql) {
+					return err
+				}
+			case *pgproto3.Query: // no replication here
+				return io.EOF
+			}
+		}
+	}
+}
+
+// described are the columns of an answer, every one of them text.
+func described(a answer) *pgproto3.RowDescription {
+	description := &pgproto3.RowDescription{}
+	if len(a.rows) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(a.rows[0])) {
+			description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25})
+		}
+	}
+	return description
 }
 
 // failing answers n statements with the same error.

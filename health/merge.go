@@ -6,7 +6,7 @@ import (
 	"github.com/pgtether/pgtether/decision"
 )
 
-// facts are those of the fresh connection, else of the kept one, else none. Two answers of one round are never mixed.
+// facts are those of the fresh connection, else of the kept one, else none. Two answers of one round are never mixed, but for what confirm says.
 func (r *round) facts() facts {
 	for _, w := range []way{fresh, persistent} {
 		if r.done[w] && r.outcomes[w].attempt.Evidence == decision.Answers {
@@ -67,6 +67,11 @@ func (r *round) observation() decision.Observation {
 	o.Persistent, o.Fresh, o.Replication = r.outcomes[persistent].attempt, r.outcomes[fresh].attempt, r.outcomes[replication].attempt
 	if o.Persistent.Evidence == decision.Answers {
 		o.AdvisoryLock = r.outcomes[persistent].facts.lock
+	}
+	if r.started[fresh] {
+		p.proof = r.prove()
+	} else {
+		p.proof.lend(&o)
 	}
 	if o.Fresh.Evidence != decision.Answers {
 		o.TransactionReadOnly = decision.Opt[bool]{} // a session may have kept its own

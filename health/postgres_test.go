@@ -64,8 +64,13 @@ func terminate(ctx context.Context, t *testing.T, n *lab.Node, which string) {
 // probeUntil makes rounds until one satisfies the condition.
 func probeUntil(ctx context.Context, t *testing.T, p *Prober, target Target, what string, ok func(decision.Observation) bool) decision.Observation {
 	t.Helper()
+	return roundsUntil(ctx, t, p.Probe, target, what, ok)
+}
+
+func roundsUntil(ctx context.Context, t *testing.T, round func(context.Context, Target) decision.Observation, target Target, what string, ok func(decision.Observation) bool) decision.Observation {
+	t.Helper()
 	for {
-		o := p.Probe(ctx, target)
+		o := round(ctx, target)
 		if ctx.Err() != nil {
 			t.Fatalf("waiting for %s: %v; last: %+v", what, context.Cause(ctx), o)
 		}

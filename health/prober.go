@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgtether/pgtether/decision"
@@ -20,6 +21,8 @@ type Prober struct {
 	standby timelineKey
 	// wanting is true when the last round learned less than it should have: the replication connection is then tried at once.
 	wanting bool
+	// proof is the newest login, while nothing speaks against it.
+	proof proof
 	// deniedUntil is when to try the replication connection again after the server refused it.
 	deniedUntil decision.Instant
 	// gone is the history of which the server said that it does not have it; until goneUntil it is not asked for again. Any other timeline
@@ -44,6 +47,17 @@ type outcome struct {
 // Probe makes one attempt on each way in and returns within the target's timeout (and the time in which the machine lets it run). When ctx is
 // cancelled the observation proves nothing.
 func (p *Prober) Probe(ctx context.Context, t Target) decision.Observation {
+	return p.probe(ctx, t, false)
+}
+
+// Glance is Probe, but for a login that it may leave out: when the last one is younger than FreshEvery, and all is as it was then, it asks over the kept
+// connection alone. The observation has the last login's attempt then. Anything else makes it a Probe: no answer, a late one, a server that was
+// started anew, another role.
+func (p *Prober) Glance(ctx context.Context, t Target) decision.Observation {
+	return p.probe(ctx, t, true)
+}
+
+func (p *Prober) probe(ctx context.Context, t Target, glance bool) decision.Observation {
 	began, start := p.now(), time.Now()
 	ctx, cancel := context.WithDeadline(ctx, start.Add(t.Timeout))
 	defer cancel()
@@ -51,7 +65,8 @@ func (p *Prober) Probe(ctx context.Context, t Target) decision.Observation {
 		p.persistent.close(ctx)
 		p.persistent, p.wanting, p.deniedUntil = nil, true, 0
 	}
-	r := &round{prober: p, target: t, results: make(chan wayResult, wayCount), lastBeat: start}
+	r := &round{prober: p, target: t, results: make(chan wayResult, wayCount), lastBeat: start, began: began}
+	r.glance = glance && p.persistent.open() && !p.wanting && p.proof.lasts(began)
 	r.run(ctx)
 	o := r.observation()
 	o.Node, o.Began, o.Took = t.Node, began, time.Since(start)
@@ -89,20 +104,31 @@ type round struct {
 	prober  *Prober
 	target  Target
 	results chan wayResult
+	began   decision.Instant
+	glance  bool // the fresh connection waits for a reason
 
 	started, done [wayCount]bool
 	outcomes      [wayCount]outcome
+	// kept is what the kept connection has told, once it has.
+	kept atomic.Pointer[facts]
 
 	lastBeat time.Time
 	stalled  bool
 }
 
+// patience is the part of the timeout in which the kept connection must answer before a glance becomes a round of all ways: enough is left for those.
+const patience = 4
+
 // run starts the two ordinary ways at once, and the replication way when it is needed, and waits for all that was started.
 func (r *round) run(ctx context.Context) {
 	beat := time.NewTicker(max(r.target.Timeout/10, time.Millisecond))
 	defer beat.Stop()
+	late := time.NewTimer(r.target.Timeout / patience)
+	defer late.Stop()
 	r.start(ctx, persistent, r.askPersistent)
-	r.start(ctx, fresh, r.askFresh)
+	if !r.glance {
+		r.start(ctx, fresh, r.askFresh)
+	}
 	if r.prober.wanting {
 		r.startReplication(ctx)
 	}
@@ -110,9 +136,14 @@ func (r *round) run(ctx context.Context) {
 		select {
 		case res := <-r.results:
 			r.done[res.way], r.outcomes[res.way] = true, res.outcome
+			if res.way == persistent && !r.prober.proof.covers(res.outcome) {
+				r.start(ctx, fresh, r.askFresh)
+			}
 			if r.needsIdentity(res) {
 				r.startReplication(ctx)
 			}
+		case <-late.C:
+			r.start(ctx, fresh, r.askFresh)
 		case <-beat.C:
 		}
 		r.beat()
@@ -171,6 +202,7 @@ func (r *round) askPersistent(ctx context.Context) outcome {
 		p.persistent.close(ctx)
 	}
 	l, err := connect(ctx, r.target, false)
+	l.named = map[string]string{}
 	p.persistent = l
 	return r.keep(ctx, l, began, err)
 }
@@ -186,15 +218,46 @@ func (r *round) keep(ctx context.Context, l *link, began time.Time, err error) o
 	}()
 	out := askFacts(ctx, l, began, err, !r.target.Passing)
 	usable = out.attempt.Evidence == decision.Answers && l.open()
+	if usable {
+		r.kept.Store(&out.facts)
+	}
 	return out
 }
 
-// askFresh asks over a connection of its own.
+// askFresh asks over a connection of its own. A new session has everything to read anew, from the catalogs on: what the kept one has told in this very
+// round is asked for once more only where the two do not speak of the same.
 func (r *round) askFresh(ctx context.Context) outcome {
 	began := time.Now()
 	l, err := connect(ctx, r.target, false)
 	defer l.close(ctx)
+	if kept := r.kept.Load(); err == nil && kept != nil {
+		var f facts
+		var same bool
+		if f, same, err = confirm(ctx, l, *kept); same {
+			return outcome{attempt: classify(err, l.guard, time.Since(began)), facts: f}
+		}
+	}
 	return askFacts(ctx, l, began, err, false)
+}
+
+// confirm asks over a fresh link whether it leads to the server of which the kept one told these facts, in the same role, and returns them with what a
+// new session has of its own.
+func confirm(ctx context.Context, l *link, kept facts) (f facts, same bool, err error) {
+	answers, err := l.ask(ctx, []string{confirmStatement})
+	if err != nil {
+		return f, false, err
+	}
+	now := single(answers[0])
+	recovery, ok := boolean(now, "in_recovery").Get()
+	started := text(now, "started")
+	if !ok || recovery != (kept.observation.Role == decision.RoleStandby) || !started.Known || started != kept.started {
+		return f, false, nil
+	}
+	f = kept
+	f.lock = decision.Opt[bool]{}
+	f.observation.TransactionReadOnly = boolean(now, "transaction_read_only")
+	f.observation.Settings.DefaultReadOnly = boolean(now, "default_read_only")
+	return f, true, nil
 }
 
 // askFacts asks the round's questions over a link whose making gave err. With lock the session takes the advisory lock of a primary, once: it

@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -26,10 +27,11 @@ var errTooManyRows = wireError{text: "server sends more rows than a probe reads"
 func (l *link) ask(ctx context.Context, statements []string) ([]answer, error) {
 	p := l.pg.StartPipeline(ctx)
 	for _, sql := range statements {
-		p.SendQueryParams(sql, nil, nil, nil, nil)
+		l.send(p, sql)
 		p.SendPipelineSync()
 	}
 	answers, err := receive(p, len(statements))
+	l.unname(statements, answers)
 	if err != nil {
 		l.raw.Close() // or Close would read on, to the end of the round
 	}
@@ -37,6 +39,30 @@ func (l *link) ask(ctx context.Context, statements []string) ([]answer, error) {
 		err = closeErr
 	}
 	return answers, err
+}
+
+// send puts one statement into the pipeline. On a link that is kept it is prepared the first time: the server need not parse and plan it in each round.
+func (l *link) send(p *pgconn.Pipeline, sql string) {
+	name, ok := l.named[sql]
+	if !ok && l.named != nil {
+		name = "pgtether_" + strconv.Itoa(len(l.named))
+		l.named[sql] = name
+		p.SendPrepare(name, sql, nil)
+	}
+	if name == "" {
+		p.SendQueryParams(sql, nil, nil, nil, nil)
+	} else {
+		p.SendQueryPrepared(name, nil, nil, nil)
+	}
+}
+
+// unname has statements that failed asked without a name from now on: whether the server knows the name then, nobody can tell.
+func (l *link) unname(statements []string, answers []answer) {
+	for i, sql := range statements {
+		if answers[i].err != nil && l.named != nil {
+			l.named[sql] = ""
+		}
+	}
 }
 
 func receive(p *pgconn.Pipeline, n int) ([]answer, error) {

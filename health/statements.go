@@ -44,6 +44,10 @@ func coreStatement(major int) string {
 		micros("clock_timestamp() - pg_last_xact_replay_timestamp()", "replay_lag")
 }
 
+// confirmStatement asks for what tells whether two sessions are in one server and one role, and for what each session has of its own.
+const confirmStatement = "SELECT pg_is_in_recovery() AS in_recovery, (EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, " +
+	"current_setting('transaction_read_only') AS transaction_read_only, current_setting('default_transaction_read_only') AS default_read_only"
+
 func inRole(condition, call, as string) string {
 	return "CASE WHEN " + condition + " THEN " + call + " END AS " + as
 }

@@ -23,8 +23,9 @@ const minPause = 50 * time.Millisecond
 type WatcherConfig struct {
 	// Node is the configured name.
 	Node string
-	// Probe makes one round and returns when it is over, early when ctx ends. It is never called twice at once.
-	Probe func(ctx context.Context) decision.Observation
+	// Probe makes one round and returns when it is over, early when ctx ends. It is never called twice at once. glance says that nobody has asked for
+	// the round, and that the pace is not the one at which a writer is awaited.
+	Probe func(ctx context.Context, glance bool) decision.Observation
 	// Deliver gets every observation, in order, from the goroutine of Run. It may block: no round starts meanwhile.
 	Deliver func(decision.Observation)
 	// Interval is the time between the starts of two rounds; SetInterval changes it.
@@ -144,8 +145,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 			spread = 0
 		}
 		last = start
-		asked := w.begin()
-		o := w.cfg.Probe(ctx)
+		asked, glance := w.begin()
+		o := w.cfg.Probe(ctx, glance)
 		if ctx.Err() != nil { // what was cut short proves nothing
 			closeAll(asked)
 			return context.Cause(ctx)
@@ -199,12 +200,12 @@ func (w *Watcher) due(last time.Time, spread time.Duration) time.Time {
 }
 
 // begin takes the questions that the round which begins now answers, and with them the kicks.
-func (w *Watcher) begin() []chan decision.Observation {
+func (w *Watcher) begin() (asked []chan decision.Observation, glance bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	asked := w.asking
+	asked, glance = w.asking, !w.kicked && w.interval > decision.FastProbeInterval
 	w.asking, w.kicked = nil, false
-	return asked
+	return asked, glance
 }
 
 // stop answers those who still ask.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type stage struct {
 
 	mu        sync.Mutex
 	began     []time.Duration
+	glances   []bool
 	delivered []decision.Observation
 	running   atomic.Int32
 }
@@ -45,17 +47,18 @@ func newStage(t *testing.T, cfg WatcherConfig, took ...time.Duration) *stage {
 	}
 	probe := cfg.Probe
 	cfg.Node = "region-a"
-	cfg.Probe = func(ctx context.Context) decision.Observation {
+	cfg.Probe = func(ctx context.Context, glance bool) decision.Observation {
 		if s.running.Add(1) > 1 {
 			t.Error("two rounds at once")
 		}
 		defer s.running.Add(-1)
 		s.mu.Lock()
 		s.began = append(s.began, time.Since(s.start))
+		s.glances = append(s.glances, glance)
 		n := len(s.began)
 		s.mu.Unlock()
 		if probe != nil {
-			return probe(ctx)
+			return probe(ctx, glance)
 		}
 		if len(took) > 0 {
 			time.Sleep(took[0])
@@ -189,6 +192,27 @@ func TestAStormOfKicksIsNoStormOfLogins(t *testing.T) {
 	})
 }
 
+func TestOnlyRoundsThatNobodyAskedForAreGlances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, WatcherConfig{})
+		s.at(1500 * time.Millisecond)
+		s.Kick()
+		s.at(1700 * time.Millisecond)
+		_, err := s.AskNow(t.Context())
+		must(t, err)
+		s.at(3000 * time.Millisecond)
+		s.SetInterval(decision.FastProbeInterval) // a writer is awaited
+		s.at(3050 * time.Millisecond)
+		s.SetInterval(time.Second)
+		s.at(4500 * time.Millisecond)
+		s.end(t)
+		s.wantRounds(t, 0, time.Second, 1500*time.Millisecond, 1700*time.Millisecond, 2700*time.Millisecond, 3000*time.Millisecond, 4000*time.Millisecond)
+		if want := []bool{true, true, false, false, true, false, true}; !slices.Equal(s.glances, want) {
+			t.Errorf("glances: %v, want %v", s.glances, want)
+		}
+	})
+}
+
 func TestSetIntervalTakesEffectAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, WatcherConfig{})
@@ -288,7 +312,7 @@ func TestAskNowEndsWithItsContext(t *testing.T) {
 
 func TestAskNowEndsWithTheWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, WatcherConfig{Probe: func(ctx context.Context) decision.Observation {
+		s := newStage(t, WatcherConfig{Probe: func(ctx context.Context, _ bool) decision.Observation {
 			<-ctx.Done()
 			return decision.Observation{}
 		}})
@@ -311,7 +335,7 @@ func TestAskNowEndsWithTheWatcher(t *testing.T) {
 
 func TestRunReturnsOnlyWhenItsRoundHasAndDeliversNothingCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, WatcherConfig{Probe: func(ctx context.Context) decision.Observation {
+		s := newStage(t, WatcherConfig{Probe: func(ctx context.Context, _ bool) decision.Observation {
 			<-ctx.Done()
 			time.Sleep(time.Second) // what a prober needs to let go
 			return decision.Observation{}

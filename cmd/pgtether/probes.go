@@ -38,7 +38,12 @@ func newProbes(file *config.File, instance string, now func() decision.Instant, 
 		p.targets[n.Name] = target
 		p.watchers[n.Name] = health.NewWatcher(health.WatcherConfig{
 			Node: n.Name, Deliver: deliver, Interval: file.Probe.Interval.Std(), Metrics: m, Log: log,
-			Probe: func(ctx context.Context) decision.Observation { return prober.Probe(ctx, *target.Load()) },
+			Probe: func(ctx context.Context, glance bool) decision.Observation {
+				if glance {
+					return prober.Glance(ctx, *target.Load())
+				}
+				return prober.Probe(ctx, *target.Load())
+			},
 		})
 	}
 	return p, nil
