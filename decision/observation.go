@@ -193,13 +193,13 @@ type Settings struct {
 type Observation struct {
 	// Node is the configured name.
 	Node string `json:"node"`
-	// Began is when the round was started; facts are at least as young as this.
+	// Began is when the round was started; facts are at least as young as this, but for Fresh.
 	Began Instant `json:"began_ns"`
 	// Took is the duration of the whole round.
 	Took time.Duration `json:"took_ns"`
 
-	// Persistent is the probe on the long-lived connection, Fresh the one on a new connection (of an earlier round, some seconds ago, while all is as
-	// it was then), Replication the IDENTIFY_SYSTEM on a physical replication connection.
+	// Persistent is the probe on the long-lived connection, Fresh the one on a new connection (or the last one, which is some seconds old
+	// then, while all is as it was), Replication the IDENTIFY_SYSTEM on a physical replication connection.
 	Persistent  Attempt `json:"persistent"`
 	Fresh       Attempt `json:"fresh"`
 	Replication Attempt `json:"replication"`

@@ -32,6 +32,7 @@ const slack = 10 * time.Second
 func TestEvidenceOfWhatAServerDoes(t *testing.T) {
 	const honest, short = 30 * time.Second, 400 * time.Millisecond
 	huge := "\x7f\xff\xff\xff"
+	column := []pgproto3.FieldDescription{{Name: []byte("in_recovery")}}
 	row := encoded(&pgproto3.DataRow{Values: [][]byte{make([]byte, 1000)}})
 	for _, c := range []struct {
 		name     string
@@ -82,7 +83,7 @@ func TestEvidenceOfWhatAServerDoes(t *testing.T) {
 		{"rows without end", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{},
 			&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("in_recovery")}}}), flood(row)}, decision.Alive, "", "answered, then"},
 		{"rows without end of what it has prepared", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.ParameterDescription{},
-			&pgproto3.RowDescription{}, &pgproto3.BindComplete{}, &pgproto3.RowDescription{}), flood(row)}, decision.Alive, "", "answered, then"},
+			&pgproto3.RowDescription{Fields: column}, &pgproto3.BindComplete{}, &pgproto3.RowDescription{Fields: column}), flood(row)}, decision.Alive, "", "answered, then"},
 		{"rows wider than described", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{},
 			&pgproto3.RowDescription{}, &pgproto3.DataRow{Values: [][]byte{[]byte("f")}}), swallow}, decision.Alive, "", "answered, then"},
 		{"a row that claims more columns than it has", honest, []step{readStartup, login(), untilSync(1), say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{},

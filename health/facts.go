@@ -89,10 +89,7 @@ func readFacts(answers []answer) (facts, error) {
 		return f, errNoFacts
 	}
 	o := &f.observation
-	o.Role = decision.RolePrimary
-	if recovery {
-		o.Role = decision.RoleStandby
-	}
+	o.Role = roleOf(recovery)
 	f.started = text(core, "started")
 	o.VersionNum = number(core, "version_num")
 	o.StartedAgo = age(core, "started_ago")
@@ -116,6 +113,13 @@ func readFacts(answers []answer) (facts, error) {
 	f.lock = boolean(single(answers[askLock]), "held")
 	readPrivileges(&o.Settings, single(answers[askPrivileges]), settings)
 	return f, nil
+}
+
+func roleOf(recovery bool) decision.Role {
+	if recovery {
+		return decision.RoleStandby
+	}
+	return decision.RolePrimary
 }
 
 // single is the only row of an answer, or an empty one.

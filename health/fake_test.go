@@ -196,7 +196,18 @@ func tell(answers []answer) step {
 
 // serve answers what it is asked, prepared or not, with these answers to the statements of a round, until a round is over.
 func serve(answers []answer) step {
-	known := map[string]answer{confirmStatement: answers[askCore]}
+	sign := row{}
+	for _, name := range []string{"in_recovery", "started", "transaction_read_only"} {
+		if v, ok := answers[askCore].rows[0][name]; ok {
+			sign[name] = v
+		}
+	}
+	for _, r := range answers[askSettings].rows {
+		if name := r["name"]; name == "default_transaction_read_only" || name == "synchronous_commit" {
+			sign[name] = r["setting"]
+		}
+	}
+	known := map[string]answer{confirmStatement: {rows: []row{sign}}}
 	all := statements(15)
 	for i, sql := range all {
 		known[sql] = answers[i]

@@ -6,7 +6,7 @@ import (
 	"github.com/pgtether/pgtether/decision"
 )
 
-// facts are those of the fresh connection, else of the kept one, else none. Two answers of one round are never mixed, but for what confirm says.
+// facts are those of the fresh connection, else of the kept one, else none. Two answers of one round are never mixed.
 func (r *round) facts() facts {
 	for _, w := range []way{fresh, persistent} {
 		if r.done[w] && r.outcomes[w].attempt.Evidence == decision.Answers {
@@ -68,10 +68,13 @@ func (r *round) observation() decision.Observation {
 	if o.Persistent.Evidence == decision.Answers {
 		o.AdvisoryLock = r.outcomes[persistent].facts.lock
 	}
-	if r.started[fresh] {
+	switch {
+	case r.started[fresh]:
 		p.proof = r.prove()
-	} else {
-		p.proof.lend(&o)
+	case r.stalled:
+		p.proof = proof{}
+	default:
+		o.Fresh = p.proof.attempt
 	}
 	if o.Fresh.Evidence != decision.Answers {
 		o.TransactionReadOnly = decision.Opt[bool]{} // a session may have kept its own

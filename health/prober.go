@@ -3,6 +3,9 @@ package health
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +16,8 @@ var errNoFacts = wireError{text: "server answered, but not with what was asked f
 
 // Prober probes one node, round by round. It keeps a connection to it between rounds. It is not safe for concurrent use.
 type Prober struct {
-	now func() decision.Instant
+	now     func() decision.Instant
+	resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
 	persistent *link
 	history    historyCache
@@ -35,7 +39,9 @@ type Prober struct {
 const deniedPause = 30 * time.Second
 
 // NewProber returns a prober without a connection. now is the clock that dates observations.
-func NewProber(now func() decision.Instant) *Prober { return &Prober{now: now, wanting: true} }
+func NewProber(now func() decision.Instant) *Prober {
+	return &Prober{now: now, resolve: net.DefaultResolver.LookupNetIP, wanting: true}
+}
 
 // outcome is what one way in gave.
 type outcome struct {
@@ -51,8 +57,8 @@ func (p *Prober) Probe(ctx context.Context, t Target) decision.Observation {
 }
 
 // Glance is Probe, but for a login that it may leave out: when the last one is younger than FreshEvery, and all is as it was then, it asks over the kept
-// connection alone. The observation has the last login's attempt then. Anything else makes it a Probe: no answer, a late one, a server that was
-// started anew, another role.
+// connection alone. The observation has the last login's attempt then. Anything else makes it a Probe: no answer, a late one, a name that leads
+// elsewhere, a server that was started anew, another role, other settings of a session.
 func (p *Prober) Glance(ctx context.Context, t Target) decision.Observation {
 	return p.probe(ctx, t, true)
 }
@@ -66,9 +72,12 @@ func (p *Prober) probe(ctx context.Context, t Target, glance bool) decision.Obse
 		p.persistent, p.wanting, p.deniedUntil = nil, true, 0
 	}
 	r := &round{prober: p, target: t, results: make(chan wayResult, wayCount), lastBeat: start, began: began}
-	r.glance = glance && p.persistent.open() && !p.wanting && p.proof.lasts(began)
+	if glance && p.persistent.open() && !p.wanting && p.proof.lasts(began) {
+		r.late = p.proof.patience(t.Timeout)
+	}
 	r.run(ctx)
 	o := r.observation()
+	r.renew(ctx)
 	o.Node, o.Began, o.Took = t.Node, began, time.Since(start)
 	o.ProberStalled = r.stalled
 	return o
@@ -105,7 +114,8 @@ type round struct {
 	target  Target
 	results chan wayResult
 	began   decision.Instant
-	glance  bool // the fresh connection waits for a reason
+	// late is when a glance becomes a round of all ways, whatever it has learned; 0: it is one from the beginning.
+	late time.Duration
 
 	started, done [wayCount]bool
 	outcomes      [wayCount]outcome
@@ -116,23 +126,22 @@ type round struct {
 	stalled  bool
 }
 
-// patience is the part of the timeout in which the kept connection must answer before a glance becomes a round of all ways: enough is left for those.
-const patience = 4
-
 // run starts the two ordinary ways at once, and the replication way when it is needed, and waits for all that was started.
 func (r *round) run(ctx context.Context) {
 	beat := time.NewTicker(max(r.target.Timeout/10, time.Millisecond))
 	defer beat.Stop()
-	late := time.NewTimer(r.target.Timeout / patience)
-	defer late.Stop()
 	r.start(ctx, persistent, r.askPersistent)
-	if !r.glance {
+	var late <-chan time.Time
+	var leads <-chan bool
+	if r.late > 0 {
+		late, leads = time.After(r.late), r.lookUp(ctx)
+	} else {
 		r.start(ctx, fresh, r.askFresh)
 	}
 	if r.prober.wanting {
 		r.startReplication(ctx)
 	}
-	for r.started != r.done {
+	for r.started != r.done || leads != nil {
 		select {
 		case res := <-r.results:
 			r.done[res.way], r.outcomes[res.way] = true, res.outcome
@@ -142,12 +151,31 @@ func (r *round) run(ctx context.Context) {
 			if r.needsIdentity(res) {
 				r.startReplication(ctx)
 			}
-		case <-late.C:
+		case same := <-leads:
+			if leads = nil; !same {
+				r.start(ctx, fresh, r.askFresh)
+			}
+		case <-late:
 			r.start(ctx, fresh, r.askFresh)
 		case <-beat.C:
 		}
 		r.beat()
 	}
+}
+
+// lookUp asks whether the node's name still leads to where the kept connection goes, as a dial would find out; nil when the address is no name.
+func (r *round) lookUp(ctx context.Context) <-chan bool {
+	host, _, err := net.SplitHostPort(r.target.Address)
+	if err != nil || net.ParseIP(host) != nil {
+		return nil
+	}
+	remote, _ := netip.ParseAddrPort(r.prober.persistent.raw.RemoteAddr().String())
+	leads := make(chan bool, 1)
+	go func() {
+		found, err := r.prober.resolve(ctx, "ip", host)
+		leads <- err == nil && slices.ContainsFunc(found, func(a netip.Addr) bool { return a.Unmap() == remote.Addr().Unmap() })
+	}()
+	return leads
 }
 
 // startReplication starts the replication way, unless the server refused it a moment ago.
@@ -231,33 +259,24 @@ func (r *round) askFresh(ctx context.Context) outcome {
 	l, err := connect(ctx, r.target, false)
 	defer l.close(ctx)
 	if kept := r.kept.Load(); err == nil && kept != nil {
-		var f facts
 		var same bool
-		if f, same, err = confirm(ctx, l, *kept); same {
-			return outcome{attempt: classify(err, l.guard, time.Since(began)), facts: f}
+		if same, err = confirm(ctx, l, *kept); same {
+			f := *kept
+			f.lock = decision.Opt[bool]{}
+			return outcome{attempt: classify(nil, l.guard, time.Since(began)), facts: f}
 		}
 	}
 	return askFacts(ctx, l, began, err, false)
 }
 
-// confirm asks over a fresh link whether it leads to the server of which the kept one told these facts, in the same role, and returns them with what a
-// new session has of its own.
-func confirm(ctx context.Context, l *link, kept facts) (f facts, same bool, err error) {
+// confirm asks over a fresh link whether a new session finds what the kept one does: then it leads to the same server, and the kept one's facts are its own.
+func confirm(ctx context.Context, l *link, kept facts) (same bool, err error) {
 	answers, err := l.ask(ctx, []string{confirmStatement})
 	if err != nil {
-		return f, false, err
+		return false, err
 	}
-	now := single(answers[0])
-	recovery, ok := boolean(now, "in_recovery").Get()
-	started := text(now, "started")
-	if !ok || recovery != (kept.observation.Role == decision.RoleStandby) || !started.Known || started != kept.started {
-		return f, false, nil
-	}
-	f = kept
-	f.lock = decision.Opt[bool]{}
-	f.observation.TransactionReadOnly = boolean(now, "transaction_read_only")
-	f.observation.Settings.DefaultReadOnly = boolean(now, "default_read_only")
-	return f, true, nil
+	sign, ok := readSign(single(answers[0]))
+	return ok && sign.started.Known && sign == signOf(kept), nil
 }
 
 // askFacts asks the round's questions over a link whose making gave err. With lock the session takes the advisory lock of a primary, once: it

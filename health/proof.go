@@ -1,57 +1,80 @@
 package health
 
 import (
+	"context"
 	"time"
 
 	"github.com/pgtether/pgtether/decision"
 )
 
-// FreshEvery bounds the time between two logins of a prober on a node that is well: what a login costs the server (a process that starts, reads the
-// catalogs and ends) is more than all that a round asks.
+// FreshEvery bounds the time between two logins of a prober on a node that is well: a login (a process that starts, reads the catalogs and ends) costs the
+// server more than all that a round asks.
 const FreshEvery = 5 * time.Second
 
-// proof is a login that was answered, and what the kept connection told in the same round. The zero value is none.
+// proof is a login that was answered, and what it had in common with the kept connection. The zero value is none.
 type proof struct {
 	at      decision.Instant
 	attempt decision.Attempt
-	// server is what must not have changed since.
-	server sign
-	// readOnly and defaultReadOnly are what a new session has of its own.
-	readOnly, defaultReadOnly decision.Opt[bool]
+	found   sign
 }
 
-// sign is what the kept connection tells that would make one want to know what a new one sees.
+// sign is what must be the same for two sessions to find the same: the server and its role, and the settings that each session begins with.
 type sign struct {
-	role            decision.Role
-	started         decision.Opt[string]
-	defaultReadOnly decision.Opt[bool]
+	role                                 decision.Role
+	started                              decision.Opt[string]
+	transactionReadOnly, defaultReadOnly decision.Opt[bool]
+	synchronousCommit                    decision.Opt[string]
 }
 
 func signOf(f facts) sign {
-	return sign{role: f.observation.Role, started: f.started, defaultReadOnly: f.observation.Settings.DefaultReadOnly}
+	o := f.observation
+	return sign{role: o.Role, started: f.started, transactionReadOnly: o.TransactionReadOnly, defaultReadOnly: o.Settings.DefaultReadOnly,
+		synchronousCommit: o.Settings.SynchronousCommit}
+}
+
+// readSign reads the answer to confirmStatement; false when it is none.
+func readSign(r row) (sign, bool) {
+	recovery, ok := boolean(r, "in_recovery").Get()
+	return sign{role: roleOf(recovery), started: text(r, "started"), transactionReadOnly: boolean(r, "transaction_read_only"),
+		defaultReadOnly: boolean(r, "default_transaction_read_only"), synchronousCommit: text(r, "synchronous_commit")}, ok
 }
 
 // prove returns the proof that a round of all ways has given.
 func (r *round) prove() proof {
 	login, kept := r.outcomes[fresh], r.outcomes[persistent]
-	if login.attempt.Evidence != decision.Answers || kept.attempt.Evidence != decision.Answers || login.facts.started != kept.facts.started {
+	if login.attempt.Evidence != decision.Answers || kept.attempt.Evidence != decision.Answers || r.stalled || r.differs() {
 		return proof{}
 	}
-	o := login.facts.observation
-	return proof{at: r.began, attempt: login.attempt, server: signOf(kept.facts), readOnly: o.TransactionReadOnly, defaultReadOnly: o.Settings.DefaultReadOnly}
+	return proof{at: r.began, attempt: login.attempt, found: signOf(kept.facts)}
+}
+
+// differs reports whether both ways answered, and found something else.
+func (r *round) differs() bool {
+	login, kept := r.outcomes[fresh], r.outcomes[persistent]
+	return login.attempt.Evidence == decision.Answers && kept.attempt.Evidence == decision.Answers && signOf(login.facts) != signOf(kept.facts)
+}
+
+// renew ends a kept session that does not find what a new one does: settings of the role, or of all, were changed since it began, or it is in another
+// server. The next round opens another.
+func (r *round) renew(ctx context.Context) {
+	if p := r.prober; r.differs() && p.persistent != nil {
+		p.persistent.close(ctx)
+		p.persistent = nil
+	}
 }
 
 // lasts reports whether a round that begins now need not log in again.
 func (p proof) lasts(now decision.Instant) bool {
-	return p.attempt.Evidence == decision.Answers && p.server.started.Known && now.Sub(p.at) < FreshEvery
+	return p.attempt.Evidence == decision.Answers && p.found.started.Known && now.Sub(p.at) < FreshEvery
+}
+
+// patience is how long a glance waits for the kept connection: what is left of the timeout is enough for a login that takes twice as long as the last
+// one. 0: there is no such time.
+func (p proof) patience(timeout time.Duration) time.Duration {
+	return max(min(timeout/4, timeout-2*p.attempt.Took), 0)
 }
 
 // covers reports whether what the kept connection told leaves the proof as good as it was.
 func (p proof) covers(kept outcome) bool {
-	return kept.attempt.Evidence == decision.Answers && signOf(kept.facts) == p.server
-}
-
-// lend puts the proof into the observation of a round that did not log in.
-func (p proof) lend(o *decision.Observation) {
-	o.Fresh, o.TransactionReadOnly, o.Settings.DefaultReadOnly = p.attempt, p.readOnly, p.defaultReadOnly
+	return kept.attempt.Evidence == decision.Answers && signOf(kept.facts) == p.found
 }

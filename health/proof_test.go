@@ -2,8 +2,12 @@ package health
 
 import (
 	"context"
+	"errors"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,21 +55,32 @@ func TestAGlanceLogsInEveryFiveSeconds(t *testing.T) {
 // whole are the answers of a primary on timeline 1: nothing about it is left to be asked.
 func whole() []answer {
 	answers := told()
-	answers[askCore].rows = []row{{"version_num": "150012", "in_recovery": "f", "transaction_read_only": "off", "default_read_only": "off",
+	answers[askCore].rows = []row{{"version_num": "150012", "in_recovery": "f", "transaction_read_only": "off",
 		"started": "1700000000000000", "started_ago": "5000000", "current_lsn": "0/3000060", "flush_lsn": "0/3000060", "wal_file": "000000010000000000000003"}}
+	answers[askSettings].rows = append(answers[askSettings].rows, row{"name": "default_transaction_read_only", "setting": "off"}, row{"name": "synchronous_commit", "setting": "on"})
 	return answers
+}
+
+// set changes a parameter in the answers.
+func set(answers []answer, name, value string) {
+	for _, r := range answers[askSettings].rows {
+		if r["name"] == name {
+			r["setting"] = value
+		}
+	}
 }
 
 // What the kept connection tells is no proof of a login any more when the server is another one, or in another role, or when new sessions may be others.
 func TestAGlanceLogsInWhenSomethingHasChanged(t *testing.T) {
 	for name, change := range map[string]func(a []answer){
-		"nothing":       func([]answer) {},
-		"another start": func(a []answer) { a[askCore].rows[0]["started"] = "1700000000000001" },
-		"no start":      func(a []answer) { delete(a[askCore].rows[0], "started") },
-		"another role":  func(a []answer) { a[askCore].rows[0]["in_recovery"] = "t" },
-		"sessions are fenced": func(a []answer) {
-			a[askSettings].rows = append(a[askSettings].rows, row{"name": "default_transaction_read_only", "setting": "on"})
-		},
+		"nothing":                func([]answer) {},
+		"another start":          func(a []answer) { a[askCore].rows[0]["started"] = "1700000000000001" },
+		"no start":               func(a []answer) { delete(a[askCore].rows[0], "started") },
+		"another role":           func(a []answer) { a[askCore].rows[0]["in_recovery"] = "t" },
+		"a read-only session":    func(a []answer) { a[askCore].rows[0]["transaction_read_only"] = "on" },
+		"sessions are fenced":    func(a []answer) { set(a, "default_transaction_read_only", "on") },
+		"commits ask for less":   func(a []answer) { set(a, "synchronous_commit", "off") },
+		"another setting of all": func(a []answer) { set(a, "max_connections", "50") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			later := whole()
@@ -74,19 +89,20 @@ func TestAGlanceLogsInWhenSomethingHasChanged(t *testing.T) {
 			p := newProber(t)
 			target := fakeTarget(f.addr, 10*time.Second)
 			answersEverywhere(t, p.Probe(t.Context(), target))
-			if p.wanting {
-				t.Fatal("something is wanting after the first round: this test proves nothing")
+			if p.wanting || !p.proof.lasts(p.now()) {
+				t.Fatal("the first round has proved nothing: this test proves nothing")
 			}
 			f.dials.Store(0)
 			answersEverywhere(t, p.Glance(t.Context(), target))
-			if logins := f.dials.Load(); (logins > 0) != (name != "nothing") {
+			if logins := f.dials.Load(); (logins > 0) != (name != "nothing" && name != "another setting of all") {
 				t.Errorf("%d logins", logins)
 			}
 		})
 	}
 }
 
-// The old server still answers on the connection that is kept, and the address leads to another one: what the two tell is not mixed.
+// The old server still answers on the connection that is kept, and the address leads to another one: what the two tell is not mixed, and the old one is
+// let go.
 func TestFactsAreNotBorrowedFromAnotherServer(t *testing.T) {
 	other := told()
 	other[askCore].rows[0]["started"] = "1800000000000000"
@@ -97,12 +113,86 @@ func TestFactsAreNotBorrowedFromAnotherServer(t *testing.T) {
 	target := fakeTarget(old.addr, 10*time.Second)
 	answersEverywhere(t, p.Probe(t.Context(), target))
 	p.persistent.target.Address, target.Address = moved.addr, moved.addr // as an address that moves does
-	o := p.Probe(t.Context(), target)
+	p.proof.found.started = decision.Some("another")                     // so that the login comes after the kept connection's answer
+	o := p.Glance(t.Context(), target)
 	answersEverywhere(t, o)
 	same(t, "role", o.Role, decision.RoleStandby)
 	same(t, "system identifier", o.SystemID, decision.Some("7400000000000000002"))
-	if p.proof.lasts(p.now()) {
-		t.Error("two servers are a proof")
+	same(t, "the old connection is kept", p.persistent.open(), false)
+	same(t, "two servers are a proof", p.proof.lasts(p.now()), false)
+	same(t, "role on both", p.Probe(t.Context(), target).Role, decision.RoleStandby)
+}
+
+// A name is where clients are led to at their next login: a glance must see that it has moved, though the old server answers on.
+func TestAGlanceFollowsTheNameOfItsNode(t *testing.T) {
+	f := newFake(t, readStartup, login(), always(whole()))
+	_, port, _ := strings.Cut(f.addr, ":")
+	p := newProber(t)
+	target := fakeTarget("localhost:"+port, 10*time.Second)
+	answersEverywhere(t, p.Probe(t.Context(), target))
+	for _, c := range []struct {
+		name   string
+		found  []netip.Addr
+		err    error
+		logins int64
+	}{
+		{"where it led", []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:127.0.0.1")}, nil, 0},
+		{"elsewhere", []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil, 1},
+		{"nowhere", nil, errors.New("no such host"), 1},
+	} {
+		p.resolve = func(_ context.Context, _, host string) ([]netip.Addr, error) {
+			same(t, "host", host, "localhost")
+			return c.found, c.err
+		}
+		f.dials.Store(0)
+		answersEverywhere(t, p.Glance(t.Context(), target))
+		same(t, c.name+": logins", f.dials.Load(), c.logins)
+	}
+	p.resolve = func(ctx context.Context, _, _ string) ([]netip.Addr, error) { // a resolver that hangs
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	target.Timeout = 2 * time.Second
+	f.dials.Store(0)
+	answersEverywhere(t, p.Glance(t.Context(), target))
+	same(t, "no answer: logins", f.dials.Load(), 1)
+}
+
+// A login of which the server was asked before it changed, and a kept connection that was asked after it, prove nothing together.
+func TestTwoAnswersThatDifferAreNoProof(t *testing.T) {
+	with := func(change func(*decision.Observation)) outcome {
+		o := outcome{attempt: decision.Attempt{Evidence: decision.Answers}, facts: facts{started: decision.Some("1")}}
+		o.facts.observation.Role = decision.RolePrimary
+		change(&o.facts.observation)
+		return o
+	}
+	for name, c := range map[string]struct {
+		change  func(*decision.Observation)
+		stalled bool
+		proves  bool
+	}{
+		"nothing":  {func(*decision.Observation) {}, false, true},
+		"role":     {func(o *decision.Observation) { o.Role = decision.RoleStandby }, false, false},
+		"fenced":   {func(o *decision.Observation) { o.Settings.DefaultReadOnly = decision.Some(true) }, false, false},
+		"commits":  {func(o *decision.Observation) { o.Settings.SynchronousCommit = decision.Some("off") }, false, false},
+		"position": {func(o *decision.Observation) { o.CurrentLSN = decision.Some(decision.LSN(7)) }, false, true},
+		"stalled":  {func(*decision.Observation) {}, true, false},
+	} {
+		r := &round{prober: newProber(t), stalled: c.stalled}
+		r.outcomes[persistent], r.outcomes[fresh] = with(func(*decision.Observation) {}), with(c.change)
+		same(t, name+": proves", r.prove().lasts(0), c.proves)
+	}
+}
+
+// A glance leaves time enough for the login that it may turn out to need.
+func TestAGlanceWaitsNoLongerThanALoginLeaves(t *testing.T) {
+	for _, c := range []struct{ took, timeout, want time.Duration }{
+		{5 * time.Millisecond, time.Second, 250 * time.Millisecond},
+		{400 * time.Millisecond, time.Second, 200 * time.Millisecond},
+		{500 * time.Millisecond, time.Second, 0},
+		{800 * time.Millisecond, time.Second, 0},
+	} {
+		same(t, c.took.String(), proof{attempt: decision.Attempt{Took: c.took}}.patience(c.timeout), c.want)
 	}
 }
 
@@ -188,10 +278,42 @@ func TestAGlanceSeesWhatAProbeSees(t *testing.T) {
 	t.Run("a killed session", func(t *testing.T) {
 		settled(t, pa, ta)
 		terminate(ctx, t, a, "usename = 'pgtether'")
+		before := logins(a)
 		answersEverywhere(t, pa.Glance(ctx, ta))
+		if logins(a) == before {
+			t.Error("nobody has logged in")
+		}
+	})
+	t.Run("a session that hangs alone", func(t *testing.T) {
+		settled(t, pa, ta)
+		pid, err := strconv.Atoi(one(ctx, t, a, "SELECT min(pid) FROM pg_stat_activity WHERE usename = 'pgtether'"))
+		must(t, err)
+		must(t, syscall.Kill(pid, syscall.SIGSTOP))
+		target := ta
+		target.Timeout = 2 * time.Second
+		o := pa.Glance(ctx, target)
+		must(t, syscall.Kill(pid, syscall.SIGCONT))
+		same(t, "persistent", o.Persistent.Evidence, decision.Silent)
+		same(t, "fresh", o.Fresh.Evidence, decision.Answers)
+		same(t, "role", o.Role, decision.RolePrimary)
+	})
+	t.Run("what a role asks for since the session began", func(t *testing.T) {
+		for _, setting := range []string{"ALTER ROLE ALL SET synchronous_commit = local", "ALTER ROLE ALL RESET synchronous_commit"} {
+			settled(t, pa, ta)
+			must(t, a.Exec(ctx, "postgres", setting))
+			pa.proof.at = pa.now() - decision.Instant(FreshEvery)
+			want := newProber(t).Probe(ctx, ta).Settings.SynchronousCommit
+			for range 2 { // the second asks a session that was opened anew
+				same(t, setting, pa.Glance(ctx, ta).Settings.SynchronousCommit, want)
+			}
+		}
 	})
 	t.Run("a fence", func(t *testing.T) {
 		settled(t, pa, ta)
+		still := pa.now
+		defer func() { pa.now = still }()
+		at := pa.now()
+		pa.now = func() decision.Instant { return at } // no login is due
 		must(t, a.Configure(map[string]string{"default_transaction_read_only": "on"}))
 		must(t, a.Await(ctx, "current_setting('default_transaction_read_only') = 'on'"))
 		o := roundsUntil(ctx, t, pa.Glance, ta, "the fence", func(o decision.Observation) bool { return o.Settings.DefaultReadOnly == decision.Some(true) })

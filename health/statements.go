@@ -44,10 +44,6 @@ func coreStatement(major int) string {
 		micros("clock_timestamp() - pg_last_xact_replay_timestamp()", "replay_lag")
 }
 
-// confirmStatement asks for what tells whether two sessions are in one server and one role, and for what each session has of its own.
-const confirmStatement = "SELECT pg_is_in_recovery() AS in_recovery, (EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, " +
-	"current_setting('transaction_read_only') AS transaction_read_only, current_setting('default_transaction_read_only') AS default_read_only"
-
 func inRole(condition, call, as string) string {
 	return "CASE WHEN " + condition + " THEN " + call + " END AS " + as
 }
@@ -64,9 +60,16 @@ var settingNames = []string{
 
 // settingsStatement leaves out a synchronous_commit that the probe's own role or database has: what the server asks of others is not known then.
 func settingsStatement(names []string) string {
-	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "') AND (name <> 'synchronous_commit' " +
-		"OR source IN ('default', 'environment variable', 'configuration file', 'command line', 'global'))"
+	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "') AND (name <> 'synchronous_commit' OR " + ofTheServer + ")"
 }
+
+// ofTheServer: no role's and no database's.
+const ofTheServer = "source IN ('default', 'environment variable', 'configuration file', 'command line', 'global')"
+
+// confirmStatement asks for a session's sign, under the names that the statements of a round give its parts.
+const confirmStatement = "SELECT pg_is_in_recovery() AS in_recovery, (EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, " +
+	"current_setting('transaction_read_only') AS transaction_read_only, current_setting('default_transaction_read_only') AS default_transaction_read_only, " +
+	"(SELECT setting FROM pg_settings WHERE name = 'synchronous_commit' AND " + ofTheServer + ") AS synchronous_commit"
 
 // receiverStatement: without pg_monitor every column but pid is NULL.
 var receiverStatement = "SELECT pid, status, received_tli, latest_end_lsn, sender_host, sender_port, slot_name, " +

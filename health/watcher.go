@@ -146,7 +146,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 		last = start
 		asked, glance := w.begin()
-		o := w.cfg.Probe(ctx, glance)
+		o := w.cfg.Probe(ctx, glance && late <= w.cfg.Interval)
 		if ctx.Err() != nil { // what was cut short proves nothing
 			closeAll(asked)
 			return context.Cause(ctx)

@@ -1,7 +1,9 @@
 package failover
 
 import (
+	"bytes"
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -31,6 +33,29 @@ func TestAServerWhosePostmasterHangsStaysTheWriter(t *testing.T) {
 	}
 	w.must(w.a.Thaw())
 	w.exec(w.mustLogin(), "INSERT INTO t VALUES (2)")
+}
+
+// A login of a probe costs a server more than all that the probe asks, and two lines of its log.
+func TestAPairThatIsWellIsLoggedIntoEveryFiveSeconds(t *testing.T) {
+	t.Parallel()
+	w := newPair(t, lab.Options{})
+	w.must(w.a.Configure(map[string]string{"log_connections": "on"}))
+	w.startOpen()
+	w.await("a standby that could take over", func(s rig.Status) bool { return s.State == "STANDBY_READY" })
+	logins := func() int {
+		log, err := os.ReadFile(w.a.LogFile())
+		w.must(err)
+		return bytes.Count(log, []byte("connection authorized: user=pgtether"))
+	}
+	time.Sleep(2 * time.Second) // rounds that were asked for are over
+	before := logins()
+	if before == 0 {
+		t.Fatal("no login of a probe is in the log: this test proves nothing")
+	}
+	time.Sleep(10 * time.Second)
+	if made := logins() - before; made < 1 || made > 3 {
+		t.Errorf("%d logins of probes in 10 s, want 2", made)
+	}
 }
 
 func TestWhenOnlyThisProxyCannotSeeTheWriterSessionsAreLeftAloneAndLoginsHeld(t *testing.T) {
