@@ -47,7 +47,7 @@ type place struct {
 	adm   *admission
 	evict func(error)   // ends the login for that reason; must not block
 	came  time.Time     // when it joined the line
-	in    chan struct{} // closed when the place is the login's
+	in    chan struct{} // closed when the place is the login's; nil: it was at once
 
 	dialing, underWay bool
 	hasSpoken         bool // its client has answered before
@@ -66,8 +66,17 @@ func (a *admission) configure(most int) {
 // errEvicted while it waits for its client, with errTurnedAway while it is in the line. It still has to leave. waits is called when there is no place
 // yet. The error is errHoldFull or the cause of ctx.
 func (a *admission) enter(ctx context.Context, patience time.Duration, evict func(error), waits func()) (*place, error) {
-	p := &place{adm: a, evict: evict, came: time.Now(), in: make(chan struct{})}
-	a.locked(func() { p.asWaits = a.line.PushBack(p) })
+	p := &place{adm: a, evict: evict, came: time.Now()}
+	a.locked(func() {
+		if a.line.Len() == 0 && a.dialing < dialsAtOnce && a.underWay < a.limitLocked() {
+			a.letInLocked(p)
+		} else {
+			p.in, p.asWaits = make(chan struct{}), a.line.PushBack(p)
+		}
+	})
+	if p.in == nil {
+		return p, nil
+	}
 	select {
 	case <-p.in:
 		return p, nil
@@ -194,12 +203,17 @@ func (a *admission) admitLocked() (evicted []*place) {
 		}
 		p := next.Value.(*place)
 		a.line.Remove(next)
-		p.asWaits, p.dialing, p.underWay = nil, true, true
-		a.dialing++
-		a.underWay++
+		p.asWaits = nil
+		a.letInLocked(p)
 		close(p.in)
 	}
 	return evicted
+}
+
+func (a *admission) letInLocked(p *place) {
+	p.dialing, p.underWay = true, true
+	a.dialing++
+	a.underWay++
 }
 
 // longestSilentLocked returns the login that is the first to make room, if any waits for its client, and what is left of its grace. Clients that have

@@ -81,7 +81,7 @@ func (b *backend) keep(k keeper, raw *net.TCPConn) {
 
 // newBackend wraps a fresh connection. It still has to be added to the table.
 func newBackend(t *table, r *openRoute, raw *net.TCPConn, client interrupter) *backend {
-	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, cut: r.ctx, relaxed: &r.relaxed, raw: raw, table: t, client: client, toBackend: newGate(), toClient: newGate()}
+	b := &backend{epoch: r.Epoch, node: r.Node, addr: r.Address, cut: r.ctx, relaxed: &r.relaxed, raw: raw, table: t, client: client}
 	b.conn = b
 	return b
 }

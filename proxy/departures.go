@@ -32,11 +32,13 @@ func (d departure) log() {
 		return
 	}
 	line := slog.NewRecord(d.when, slog.LevelInfo, "session end", 0)
-	line.Add(d.s.names()...)
-	line.Add("node", d.p.backend.node, "epoch", d.p.backend.epoch, "duration", d.when.Sub(d.s.pinned).Round(time.Millisecond),
-		"to_server_bytes", d.p.toServer.Load(), "to_client_bytes", d.p.toClient.Load(), "reason", d.o.end)
+	line.AddAttrs(slog.Uint64("session", d.s.id), slog.String("client", d.s.address.String()), slog.String("user", d.s.who.user),
+		slog.String("database", d.s.who.database), // as names
+		slog.String("node", d.p.backend.node), slog.Uint64("epoch", d.p.backend.epoch),
+		slog.Duration("duration", d.when.Sub(d.s.pinned).Round(time.Millisecond)),
+		slog.Int64("to_server_bytes", d.p.toServer.Load()), slog.Int64("to_client_bytes", d.p.toClient.Load()), slog.String("reason", d.o.end))
 	if err := d.o.err; err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		line.Add("err", err.Error())
+		line.AddAttrs(slog.String("err", err.Error()))
 	}
 	_ = log.Handler().Handle(ctx, line) // as slog.Logger does
 }
@@ -71,20 +73,21 @@ func (d *departures) add(one departure) bool {
 
 func (d *departures) write() {
 	defer d.writes.Done()
-	for lines := d.take(0); len(lines) > 0; lines = d.take(len(lines)) {
+	for lines := d.take(nil); len(lines) > 0; lines = d.take(lines) {
 		for _, line := range lines {
 			line.log()
 		}
 	}
 }
 
-// take returns the lines that wait, after so many others were written. With none the writer is at its end.
-func (d *departures) take(written int) []departure {
+// take returns the lines that wait, after others were written, in whose place new ones can wait. With none the writer is at its end.
+func (d *departures) take(written []departure) []departure {
+	clear(written) // they hold their sessions
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	lines := d.waiting
-	d.waiting = nil
-	d.unwritten -= written
+	d.waiting = written[:0]
+	d.unwritten -= len(written)
 	d.writing = len(lines) > 0
 	return lines
 }

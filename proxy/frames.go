@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // errNonsense: the server said what no PostgreSQL server says in that place.
@@ -26,9 +27,25 @@ type frames struct {
 	r          io.Reader
 	buf        []byte
 	start, end int
+
+	usual [2048]byte
+	// said has room for what the login keeps of them until the client may see it.
+	said [usualReadiness]byte
 }
 
-func newFrames(r io.Reader) *frames { return &frames{r: r, buf: make([]byte, 2048)} }
+var freeFrames = sync.Pool{New: func() any { return new(frames) }}
+
+func newFrames(r io.Reader) *frames {
+	f := freeFrames.Get().(*frames)
+	f.r, f.buf, f.start, f.end = r, f.usual[:], 0, 0
+	return f
+}
+
+// free lets another login have the memory. Nothing that was read is used any more.
+func (f *frames) free() {
+	f.r, f.buf = nil, nil
+	freeFrames.Put(f)
+}
 
 // next returns the next message with its header; it is valid until the following call.
 func (f *frames) next() ([]byte, error) {
@@ -72,22 +89,21 @@ func (f *frames) rest() []byte { return f.buf[f.start:f.end] }
 // readAnswer reads one message from a client that answers an authentication request, and not a byte more. Of a message of another type it returns
 // the first byte alone: that is all that a server reads before it refuses it, and what follows may be no message.
 func readAnswer(r io.Reader) ([]byte, error) {
-	var head [headerLength]byte
-	if _, err := io.ReadFull(r, head[:1]); err != nil {
+	const usual, step = 128, 4096
+	frame := make([]byte, headerLength, usual)
+	if _, err := io.ReadFull(r, frame[:1]); err != nil {
 		return nil, err
 	}
-	if head[0] != 'p' {
-		return head[:1], nil
+	if frame[0] != 'p' {
+		return frame[:1], nil
 	}
-	if _, err := io.ReadFull(r, head[1:]); err != nil {
+	if _, err := io.ReadFull(r, frame[1:]); err != nil {
 		return nil, err
 	}
-	length := int64(binary.BigEndian.Uint32(head[1:]))
+	length := int64(binary.BigEndian.Uint32(frame[1:]))
 	if length < 4 || length > answerMax {
-		return nil, fmt.Errorf("message %q of length %d: %w", head[0], length, errBadAnswer)
+		return nil, fmt.Errorf("message %q of length %d: %w", frame[0], length, errBadAnswer)
 	}
-	const step = 4096
-	frame := append(make([]byte, 0, min(int(length)+1, step)), head[:]...)
 	for want := int(length) + 1; len(frame) < want; {
 		have := len(frame)
 		frame = append(frame, make([]byte, min(want-have, step))...)

@@ -110,7 +110,7 @@ func FuzzUnaskedFor(f *testing.F) {
 
 // siftRun is the direction towards the client of a session without connections.
 func siftRun() (*goRun, *bytes.Buffer) {
-	p := &pair{tracker: new(pgwire.Tracker), clientRaw: new(net.TCPConn), backend: &backend{raw: new(net.TCPConn), toClient: newGate()}}
+	p := &pair{tracker: new(pgwire.Tracker), clientRaw: new(net.TCPConn), backend: &backend{raw: new(net.TCPConn)}}
 	p.tracker.Start('I')
 	out := new(bytes.Buffer)
 	p.client = bufferConn{w: out}

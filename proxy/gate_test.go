@@ -8,7 +8,7 @@ import (
 )
 
 func TestAShutGateLetsNobodyIn(t *testing.T) {
-	g := newGate()
+	g := new(gate)
 	if !g.enter() {
 		t.Fatal("an open gate turned a writer away")
 	}
@@ -24,7 +24,7 @@ func TestAShutGateLetsNobodyIn(t *testing.T) {
 }
 
 func TestWaitReturnsOnlyWhenTheLastWriterHasLeft(t *testing.T) {
-	g := newGate()
+	g := new(gate)
 	for range 2 {
 		if !g.enter() {
 			t.Fatal("an open gate turned a writer away")
@@ -46,7 +46,7 @@ func TestWaitReturnsOnlyWhenTheLastWriterHasLeft(t *testing.T) {
 // Writers that were turned away pass through the counter for a moment; they must neither be waited for for ever nor let wait return early.
 func TestNoWriterIsInsideAfterWaitUnderContention(t *testing.T) {
 	for range 200 {
-		g := newGate()
+		g := new(gate)
 		var inside atomic.Int64
 		var writers sync.WaitGroup
 		for range 4 {
@@ -74,7 +74,7 @@ func TestNoWriterIsInsideAfterWaitUnderContention(t *testing.T) {
 
 func TestEverybodyWhoWaitsAtAGateIsLetGo(t *testing.T) {
 	for range 10 {
-		g := newGate()
+		g := new(gate)
 		g.enter()
 		g.shut()
 		var waiters sync.WaitGroup

@@ -62,7 +62,7 @@ type waiter struct {
 	budget time.Duration
 	seq    uint64
 	tries  int          // how often it was let go
-	ready  chan *ticket // receives the ticket of the one who let it go
+	ready  chan *ticket // receives the ticket of the one who let it go; made when it has to wait
 	place  *list.Element
 	waits  func() // called, if set, when the login has to wait, perhaps more than once, without the lock
 }
@@ -187,7 +187,7 @@ func (q *holdQueue) wait(ctx context.Context, w *waiter) (*ticket, error) {
 	first := w.seq == 0
 	if first {
 		q.lastSeq++
-		w.seq, w.ready = q.lastSeq, make(chan *ticket, 1)
+		w.seq = q.lastSeq
 	}
 	if q.usableLocked() && q.waiting.Len() == 0 {
 		defer q.mu.Unlock()
@@ -261,6 +261,9 @@ func (q *holdQueue) overLocked(ctx context.Context, w *waiter) error {
 
 // enqueueLocked puts the waiter in its place: before all who came later, also when it comes back.
 func (q *holdQueue) enqueueLocked(w *waiter) {
+	if w.ready == nil {
+		w.ready = make(chan *ticket, 1)
+	}
 	for e := q.waiting.Back(); e != nil; e = e.Prev() {
 		if e.Value.(*waiter).seq < w.seq {
 			w.place = q.waiting.InsertAfter(w, e)

@@ -40,7 +40,8 @@ type clientLeg struct {
 	// conn is what the protocol is spoken on: raw, or TLS on top of it.
 	conn net.Conn
 	// ahead holds bytes that were read before anybody asked for them. room is where a read puts them; it is gone when the login is over.
-	ahead, room []byte
+	ahead []byte
+	room  *[readAhead]byte
 	// patience is what is left of startup_timeout.
 	patience time.Duration
 	// ctx is done when the login must end: its cause is one of the errors above.
@@ -141,14 +142,20 @@ func (c *clientLeg) Read(p []byte) (int, error) {
 
 func (c *clientLeg) spare() []byte {
 	if c.room == nil {
-		c.room = make([]byte, readAhead)
+		c.room = freeRooms.Get().(*[readAhead]byte)
 	}
-	return c.room
+	return c.room[:]
 }
+
+var freeRooms = sync.Pool{New: func() any { return new([readAhead]byte) }}
 
 // takeAhead returns what was read ahead. Nothing is read after that.
 func (c *clientLeg) takeAhead() []byte {
 	ahead := slices.Clone(c.ahead)
+	if c.room != nil {
+		clear(c.room[:]) // there may be a password in it
+		freeRooms.Put(c.room)
+	}
 	c.ahead, c.room = nil, nil
 	return ahead
 }

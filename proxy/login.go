@@ -26,8 +26,8 @@ const (
 	authSASLFinal    = 12
 )
 
-// usualReadiness is enough for what PostgreSQL says between AuthenticationOk and ReadyForQuery: 14 parameters and the key.
-const usualReadiness = 512
+// usualReadiness is enough for what PostgreSQL says between its last word of SASL and ReadyForQuery: 14 parameters and the key.
+const usualReadiness = 640
 
 // tooManyConnections is the SQLSTATE of a server that has no connection left.
 const tooManyConnections = "53300"
@@ -152,7 +152,7 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 	x.seen.request(frame)
 	switch code {
 	case authOK:
-		x.ready.messages = append(make([]byte, 0, usualReadiness), frame...)
+		x.ready.messages = append(x.in.said[:0], frame...)
 		return true, nil
 	case authSASL:
 		if !x.s.encrypted {

@@ -134,10 +134,9 @@ func (d *loopDoor) welcome(fd int32, from netip.AddrPort) {
 	}
 	l := d.loop.f.leastLoaded()
 	l.load.Add(1)
-	board := func() { l.board(fd, func(place seat) { d.serve(place, from) }) }
 	if l == d.loop {
-		board()
-	} else if !l.post(board) {
+		l.board(fd, from, d.serve)
+	} else if !l.post(func() { l.board(fd, from, d.serve) }) {
 		closeDescriptor(fd)
 	}
 }

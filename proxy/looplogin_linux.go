@@ -35,27 +35,30 @@ type loopRoutine struct {
 	resume func() (struct{}, bool)
 	yield  func(struct{}) bool
 	stop   func()
-	job    func()
 	left   bool // the loop
+
+	// What it does: serve, once, for the run's client.
+	serve func(place seat, from netip.AddrPort)
+	run   *loopRun
+	from  netip.AddrPort
 }
 
 // routinesMax bounds the coroutines that a loop keeps.
 const routinesMax = 16
 
-// routine returns a coroutine that does the job when it is resumed.
-func (l *eventLoop) routine(job func()) *loopRoutine {
+// routine returns a coroutine with nothing to do yet.
+func (l *eventLoop) routine() *loopRoutine {
 	if n := len(l.routines); n > 0 {
 		c := l.routines[n-1]
 		l.routines = l.routines[:n-1]
-		c.job = job
 		return c
 	}
-	c := &loopRoutine{job: job}
+	c := &loopRoutine{}
 	c.resume, c.stop = iter.Pull(func(yield func(struct{}) bool) {
 		c.yield = yield
 		for {
-			c.job()
-			if c.job = nil; c.left || len(l.routines) >= routinesMax {
+			c.serve(c.run, c.from)
+			if c.serve, c.run = nil, nil; c.left || len(l.routines) >= routinesMax {
 				return
 			}
 			l.routines = append(l.routines, c)
@@ -80,9 +83,11 @@ type loopConn struct {
 const noDeadline = math.MaxInt64
 
 // board gives a client that was accepted a place on the loop and begins to serve it there. It is called on the loop.
-func (l *eventLoop) board(fd int32, serve func(place seat)) {
+func (l *eventLoop) board(fd int32, from netip.AddrPort, serve func(seat, netip.AddrPort)) {
 	r := &loopRun{loop: l, client: loopEnd{fd: fd}, server: loopEnd{fd: -1, side: 1}}
-	r.login = &loopLogin{loopRoutine: l.routine(func() { serve(r) })}
+	c := l.routine()
+	c.serve, c.run, c.from = serve, r, from
+	r.login = &loopLogin{loopRoutine: c}
 	l.allot(r)
 	l.timed[r] = struct{}{}
 	r.goOn()

@@ -169,17 +169,10 @@ func connectTo(fd int32, at netip.AddrPort) syscall.Errno {
 
 // isSelf reports whether a socket is connected to itself: nobody listened there, and the port that it was given was that very one.
 func isSelf(fd int32, at netip.AddrPort) bool {
-	name, err := unix.Getsockname(int(fd))
-	if err != nil {
-		return false
-	}
-	switch sa := name.(type) {
-	case *unix.SockaddrInet4:
-		return sa.Port == int(at.Port()) && netip.AddrFrom4(sa.Addr) == at.Addr()
-	case *unix.SockaddrInet6:
-		return sa.Port == int(at.Port()) && netip.AddrFrom16(sa.Addr) == at.Addr()
-	}
-	return false
+	var sa unix.RawSockaddrInet6 // large enough for both families
+	length := uint32(unix.SizeofSockaddrInet6)
+	_, _, errno := syscall.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&length)))
+	return errno == 0 && addrPortOf(&sa) == at
 }
 
 // acceptFrom takes the next client of a listening socket.
@@ -191,13 +184,18 @@ func acceptFrom(listener int32) (fd int32, from netip.AddrPort, errno syscall.Er
 	if errno != 0 {
 		return -1, from, errno
 	}
+	return int32(n), addrPortOf(&sa), 0
+}
+
+// addrPortOf reads what the kernel has written, of either family.
+func addrPortOf(sa *unix.RawSockaddrInet6) netip.AddrPort {
 	port := (*[2]byte)(unsafe.Pointer(&sa.Port))
 	addr := netip.AddrFrom16(sa.Addr)
 	if sa.Scope_id != 0 && sa.Family == unix.AF_INET6 { // fe80::1 of two interfaces are two
 		addr = addr.WithZone(strconv.Itoa(int(sa.Scope_id)))
 	}
 	if sa.Family == unix.AF_INET {
-		addr = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr)
+		addr = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr)
 	}
-	return int32(n), netip.AddrPortFrom(addr, uint16(port[0])<<8|uint16(port[1])), 0
+	return netip.AddrPortFrom(addr, uint16(port[0])<<8|uint16(port[1]))
 }

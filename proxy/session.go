@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgtether/pgtether/internal/pgwire"
@@ -42,8 +43,8 @@ type session struct {
 	sslDone, gssDone bool
 
 	who identity
-	// leave gives back what enter has counted; it may be called more than once.
-	leave    func()
+	// counted says that enter has counted who.
+	counted  atomic.Bool
 	place    *place
 	roomBy   time.Time // until when a full server is tried again
 	held     time.Duration
@@ -67,7 +68,7 @@ type session struct {
 }
 
 func (s *Server) newSession(cfg *settings, leg *clientLeg, from netip.AddrPort) *session {
-	return &session{srv: s, cfg: cfg, id: s.ids.Add(1), address: unmap(from), client: leg, forget: func() {}, leave: func() {}}
+	return &session{srv: s, cfg: cfg, id: s.ids.Add(1), address: unmap(from), client: leg, forget: func() {}}
 }
 
 // serveConn serves a client on the calling goroutine until it is pinned or over.
@@ -133,13 +134,19 @@ func (s *session) enter() error {
 	for {
 		reason, ok := s.srv.counts.take(s.cfg.Limits, s.who)
 		if ok {
-			who := s.who
-			s.leave = sync.OnceFunc(func() { s.srv.counts.give(who) })
+			s.counted.Store(true)
 			return s.srv.roster.addLogin(s)
 		}
 		if reason != pgwire.TooManyClients || !s.srv.admission.shed() {
 			return refuse(reason, "")
 		}
+	}
+}
+
+// leave gives back what enter has counted. It may be called more than once, and by others.
+func (s *session) leave() {
+	if s.counted.Swap(false) {
+		s.srv.counts.give(s.who)
 	}
 }
 
@@ -205,11 +212,13 @@ func (s *session) pause(d time.Duration) {
 // await waits for a route and for a place among the logins under way, while watching that the client is still there. A client that need not wait
 // is not watched: it may have sent all it has to say and closed its side, and is answered as by PostgreSQL.
 func (s *session) await(w *waiter) (*ticket, error) {
-	stop := func() {}
-	w.waits = sync.OnceFunc(func() {
-		s.client.leave()
-		stop = s.client.watch(nil)
-	})
+	var stop func()
+	w.waits = func() {
+		if stop == nil {
+			s.client.leave()
+			stop = s.client.watch(nil)
+		}
+	}
 	start := time.Now()
 	t, err := s.srv.hold.wait(s.client.ctx, w)
 	s.held += time.Since(start)
@@ -217,7 +226,9 @@ func (s *session) await(w *waiter) (*ticket, error) {
 	if err == nil {
 		s.place, err = s.srv.admission.enter(s.client.ctx, s.cfg.Hold.Login, s.evict, w.waits)
 	}
-	stop()
+	if stop != nil {
+		stop()
+	}
 	if gone := s.client.resume(); err == nil && gone != nil {
 		err = gone
 		s.place.leave()
@@ -256,6 +267,7 @@ func (s *session) attempt(t *ticket) error {
 		err = s.deliver(x)
 	}
 	if err == nil {
+		x.in.free()
 		return nil
 	}
 	if len(x.withheld) > 0 {
@@ -306,6 +318,8 @@ func (s *session) deliver(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	words = slices.Insert(words, 0, x.withheld...)
+	x.withheld = nil
 	if err = x.tell(words); err == nil {
 		if err = s.client.resume(); errors.Is(err, errShuttingDown) { // to its client this is a session already
 			err = refuse(pgwire.Drained, "")
@@ -356,9 +370,8 @@ func (s *session) issueKey(x *exchange) (words []byte, err error) {
 		return nil, err
 	}
 	s.forget, s.issued = forget, key
-	at := x.ready.keyAt
-	words = append(make([]byte, 0, len(words)+48), x.ready.messages[:at]...)
-	return append(pgwire.AppendBackendKeyData(words, key), x.ready.messages[at:]...), nil
+	var room [48]byte
+	return slices.Insert(words, x.ready.keyAt, pgwire.AppendBackendKeyData(room[:0], key)...), nil
 }
 
 // pin hands both connections to the forwarder. The session's goroutine has nothing to do after that.

@@ -162,9 +162,10 @@ func ParseStartup(raw []byte) (*Startup, error) {
 	if s.Version.Major() != 3 {
 		return nil, &UnsupportedMajorError{Version: s.Version}
 	}
-	rest := raw[8:]
+	rest := string(raw[8:])
+	s.Params = make([]Param, 0, min(strings.Count(rest, "\x00")/2, usualParams))
 	for {
-		name, after, ok := cutString(rest)
+		name, after, ok := strings.Cut(rest, "\x00")
 		if !ok {
 			return nil, fmt.Errorf("parse startup packet: no terminator at the end: %w", ErrMalformedStartup)
 		}
@@ -174,7 +175,7 @@ func ParseStartup(raw []byte) (*Startup, error) {
 			}
 			break
 		}
-		value, after, ok := cutString(after)
+		value, after, ok := strings.Cut(after, "\x00")
 		if !ok {
 			return nil, fmt.Errorf("parse startup packet: parameter %q has no value: %w", name, ErrMalformedStartup)
 		}
@@ -186,6 +187,9 @@ func ParseStartup(raw []byte) (*Startup, error) {
 	}
 	return s, nil
 }
+
+// usualParams is how many parameters clients send at most, as a rule.
+const usualParams = 8
 
 func cutString(b []byte) (s string, after []byte, ok bool) {
 	for i, c := range b {
