@@ -35,6 +35,7 @@ type fakeConn struct {
 // fake is a scripted server: every connection runs the steps in order and is closed after the last one.
 type fake struct {
 	addr  string
+	close func() // nobody is accepted any more
 	dials atomic.Int64
 
 	mu       sync.Mutex
@@ -47,7 +48,7 @@ func newFake(t *testing.T, steps ...step) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{addr: ln.Addr().String()}
+	f := &fake{addr: ln.Addr().String(), close: func() { ln.Close() }}
 	closing := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -27,6 +27,8 @@ type Prober struct {
 	wanting bool
 	// proof is the newest login, while nothing speaks against it.
 	proof proof
+	// differed says that in the last round the kept session did not find what a new one did.
+	differed bool
 	// deniedUntil is when to try the replication connection again after the server refused it.
 	deniedUntil decision.Instant
 	// gone is the history of which the server said that it does not have it; until goneUntil it is not asked for again. Any other timeline
@@ -130,7 +132,6 @@ type round struct {
 func (r *round) run(ctx context.Context) {
 	beat := time.NewTicker(max(r.target.Timeout/10, time.Millisecond))
 	defer beat.Stop()
-	r.start(ctx, persistent, r.askPersistent)
 	var late <-chan time.Time
 	var leads <-chan bool
 	if r.late > 0 {
@@ -138,10 +139,11 @@ func (r *round) run(ctx context.Context) {
 	} else {
 		r.start(ctx, fresh, r.askFresh)
 	}
+	r.start(ctx, persistent, r.askPersistent) // the kept connection is its own from here on
 	if r.prober.wanting {
 		r.startReplication(ctx)
 	}
-	for r.started != r.done || leads != nil {
+	for r.started != r.done || leads != nil && !r.started[fresh] {
 		select {
 		case res := <-r.results:
 			r.done[res.way], r.outcomes[res.way] = true, res.outcome
@@ -163,7 +165,8 @@ func (r *round) run(ctx context.Context) {
 	}
 }
 
-// lookUp asks whether the node's name still leads to where the kept connection goes, as a dial would find out; nil when the address is no name.
+// lookUp asks whether the node's name still leads to where the kept connection goes; nil when the address is no name. The answer comes by the end of ctx,
+// wanted or not.
 func (r *round) lookUp(ctx context.Context) <-chan bool {
 	host, _, err := net.SplitHostPort(r.target.Address)
 	if err != nil || net.ParseIP(host) != nil {

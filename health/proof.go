@@ -54,12 +54,14 @@ func (r *round) differs() bool {
 	return login.attempt.Evidence == decision.Answers && kept.attempt.Evidence == decision.Answers && signOf(login.facts) != signOf(kept.facts)
 }
 
-// renew ends a kept session that does not find what a new one does: settings of the role, or of all, were changed since it began, or it is in another
-// server. The next round opens another.
+// renew ends a kept session that twice in a row did not find what a new one does: settings of the role, or of all, were changed since it began, or it is
+// in another server. The next round opens another. Once may be a change between the two questions, and with the session goes its advisory lock.
 func (r *round) renew(ctx context.Context) {
-	if p := r.prober; r.differs() && p.persistent != nil {
+	p, before := r.prober, r.prober.differed
+	p.differed = r.differs() && p.persistent != nil
+	if before && p.differed {
 		p.persistent.close(ctx)
-		p.persistent = nil
+		p.persistent, p.differed = nil, false
 	}
 }
 

@@ -118,9 +118,31 @@ func TestFactsAreNotBorrowedFromAnotherServer(t *testing.T) {
 	answersEverywhere(t, o)
 	same(t, "role", o.Role, decision.RoleStandby)
 	same(t, "system identifier", o.SystemID, decision.Some("7400000000000000002"))
-	same(t, "the old connection is kept", p.persistent.open(), false)
+	same(t, "the old connection is kept for one round", p.persistent.open(), true)
 	same(t, "two servers are a proof", p.proof.lasts(p.now()), false)
+	same(t, "role", p.Probe(t.Context(), target).Role, decision.RoleStandby)
+	same(t, "the old connection is kept", p.persistent.open(), false)
 	same(t, "role on both", p.Probe(t.Context(), target).Role, decision.RoleStandby)
+	same(t, "what both found is a proof", p.proof.lasts(p.now()), true)
+}
+
+// The kept session may end, and its server be gone, while the name is looked up.
+func TestAGlanceOfANameSurvivesTheEndOfItsConnection(t *testing.T) {
+	for range 50 {
+		f := newFake(t, readStartup, login(), serve(whole()))
+		_, port, _ := strings.Cut(f.addr, ":")
+		p := newProber(t)
+		p.resolve = func(context.Context, string, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+		}
+		target := fakeTarget("localhost:"+port, 10*time.Second)
+		p.Probe(t.Context(), target) // after it the server has closed the connection
+		p.wanting = false
+		f.close()
+		if e := p.Glance(t.Context(), target).Evidence(); e == decision.Answers {
+			t.Errorf("evidence %s of a server that is gone", e)
+		}
+	}
 }
 
 // A name is where clients are led to at their next login: a glance must see that it has moved, though the old server answers on.
@@ -303,7 +325,7 @@ func TestAGlanceSeesWhatAProbeSees(t *testing.T) {
 			must(t, a.Exec(ctx, "postgres", setting))
 			pa.proof.at = pa.now() - decision.Instant(FreshEvery)
 			want := newProber(t).Probe(ctx, ta).Settings.SynchronousCommit
-			for range 2 { // the second asks a session that was opened anew
+			for range 3 { // the last asks a session that was opened anew
 				same(t, setting, pa.Glance(ctx, ta).Settings.SynchronousCommit, want)
 			}
 		}
