@@ -109,7 +109,10 @@ func TestAPasswordThatWasChangedIsFoundOutByTheLookupWhileTheSwitchoverDrains(t 
 		w.must(err)
 		return len(list) == 2 && list[0].Movable && list[1].Movable
 	})
-	w.must(w.a.Exec(w.ctx, "postgres", "ALTER ROLE keycloak PASSWORD 'another'"))
+	self, err := pgx.Connect(w.ctx, w.a.AppDSN()) // a superuser's session, which ends a moment after its client, would block the switchover
+	w.must(err)
+	w.exec(self, "ALTER ROLE keycloak PASSWORD 'another'")
+	w.must(self.Close(w.ctx))
 	w.must(w.proxy.Switch(w.ctx, lab.RegionB, ""))
 	w.await("the switchover is done", func(s rig.Status) bool { return s.Writes == "open" && *s.Epoch == 2 })
 	for _, c := range clients {
