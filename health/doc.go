@@ -10,8 +10,9 @@
 //   - A round ends by its deadline, whatever the server does: nothing, garbage, one byte a second, claims of huge lengths.
 //   - A round dials the configured address and no other, once for each way in; no environment variable, password file or service
 //     file changes where it goes or as whom.
-//   - Evidence is what the wire showed in this round; that of a Glance's fresh connection may be as old as FreshEvery. "Refused" and "silent" need the network's word for it; one well-formed answer of
-//     PostgreSQL makes it "alive"; what is neither (a foreign protocol, a failure of our own) stays "unknown", which proves nothing.
+//   - Evidence is what the wire showed in this round; that of a Glance's fresh connection may be as old as FreshEvery. "Refused" and "silent"
+//     need the network's word for it; one well-formed answer of PostgreSQL makes it "alive"; what is neither (a foreign protocol, a failure of
+//     our own) stays "unknown", which proves nothing.
 //   - A fact that the role may not see, or that does not parse, is unknown. No fact is guessed, smoothed or remembered beyond what
 //     cannot have changed.
 //   - A hostile server can neither crash the process nor make it hold more than a small, fixed amount of memory and CPU.

@@ -178,19 +178,9 @@ func tell(answers []answer) step {
 	var all []pgproto3.BackendMessage
 	for _, a := range answers {
 		all = append(all, &pgproto3.ParseComplete{}, &pgproto3.BindComplete{})
-		names := []string{}
-		if len(a.rows) > 0 {
-			names = slices.Sorted(maps.Keys(a.rows[0]))
-		}
 		all = append(all, described(a))
-		for _, r := range a.rows {
-			data := &pgproto3.DataRow{}
-			for _, name := range names {
-				data.Values = append(data.Values, []byte(r[name]))
-			}
-			all = append(all, data)
-		}
-		all = append(all, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+		all = append(all, executed(a)...)
+		all = append(all, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 	}
 	return say(all...)
 }
@@ -238,14 +228,9 @@ func serve(answers []answer) step {
 				}
 				backend.Send(described(known[sql]))
 			case *pgproto3.Execute:
-				for _, r := range known[sql].rows {
-					data := &pgproto3.DataRow{}
-					for _, name := range slices.Sorted(maps.Keys(known[sql].rows[0])) {
-						data.Values = append(data.Values, []byte(r[name]))
-					}
-					backend.Send(data)
+				for _, m := range executed(known[sql]) {
+					backend.Send(m)
 				}
-				backend.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
 			case *pgproto3.Sync:
 				backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 				if err := backend.Flush(); err != nil || slices.Contains(last, sql) {
@@ -258,15 +243,63 @@ func serve(answers []answer) step {
 	}
 }
 
+// columns are the names of an answer's columns.
+func columns(a answer) []string {
+	if len(a.rows) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(a.rows[0]))
+}
+
 // described are the columns of an answer, every one of them text.
 func described(a answer) *pgproto3.RowDescription {
 	description := &pgproto3.RowDescription{}
-	if len(a.rows) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(a.rows[0])) {
-			description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25})
-		}
+	for _, name := range columns(a) {
+		description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25})
 	}
 	return description
+}
+
+// executed are the rows of an answer and its end.
+func executed(a answer) []pgproto3.BackendMessage {
+	var all []pgproto3.BackendMessage
+	for _, r := range a.rows {
+		data := &pgproto3.DataRow{}
+		for _, name := range columns(a) {
+			data.Values = append(data.Values, []byte(r[name]))
+		}
+		all = append(all, data)
+	}
+	return append(all, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})
+}
+
+// announce reads the first statement and answers up to its columns, as a server does to one that is prepared first or not.
+func announce(columns ...pgproto3.FieldDescription) step {
+	return func(c *fakeConn) error {
+		description := &pgproto3.RowDescription{Fields: columns}
+		backend, answer := pgproto3.NewBackend(c, c), []pgproto3.BackendMessage{}
+		for {
+			m, err := backend.Receive()
+			if err != nil {
+				return err
+			}
+			switch m := m.(type) {
+			case *pgproto3.Parse:
+				answer = append(answer, &pgproto3.ParseComplete{})
+			case *pgproto3.Bind:
+				answer = append(answer, &pgproto3.BindComplete{})
+			case *pgproto3.Describe:
+				if m.ObjectType == 'S' {
+					answer = append(answer, &pgproto3.ParameterDescription{})
+				}
+				answer = append(answer, description)
+			case *pgproto3.Query: // the replication connection
+				return say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, description)(c)
+			case *pgproto3.Sync:
+				return say(answer...)(c)
+			}
+		}
+	}
 }
 
 // failing answers n statements with the same error.

@@ -41,17 +41,19 @@ func readSign(r row) (sign, bool) {
 
 // prove returns the proof that a round of all ways has given.
 func (r *round) prove() proof {
-	login, kept := r.outcomes[fresh], r.outcomes[persistent]
-	if login.attempt.Evidence != decision.Answers || kept.attempt.Evidence != decision.Answers || r.stalled || r.differs() {
+	if !r.bothAnswer() || r.stalled || r.differs() {
 		return proof{}
 	}
-	return proof{at: r.began, attempt: login.attempt, found: signOf(kept.facts)}
+	return proof{at: r.began, attempt: r.outcomes[fresh].attempt, found: signOf(r.outcomes[persistent].facts)}
 }
 
 // differs reports whether both ways answered, and found something else.
 func (r *round) differs() bool {
-	login, kept := r.outcomes[fresh], r.outcomes[persistent]
-	return login.attempt.Evidence == decision.Answers && kept.attempt.Evidence == decision.Answers && signOf(login.facts) != signOf(kept.facts)
+	return r.bothAnswer() && signOf(r.outcomes[fresh].facts) != signOf(r.outcomes[persistent].facts)
+}
+
+func (r *round) bothAnswer() bool {
+	return r.outcomes[fresh].attempt.Evidence == decision.Answers && r.outcomes[persistent].attempt.Evidence == decision.Answers
 }
 
 // renew ends a kept session that twice in a row did not find what a new one does: settings of the role, or of all, were changed since it began, or it is

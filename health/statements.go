@@ -25,15 +25,17 @@ func micros(interval, as string) string {
 	return "(EXTRACT(epoch FROM " + interval + ") * 1000000)::bigint AS " + as
 }
 
+// whereAmI tells the server and the role that a session is in.
+const whereAmI = "pg_is_in_recovery() AS in_recovery, current_setting('transaction_read_only') AS transaction_read_only, " +
+	"(EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started"
+
 // coreStatement asks for the role and the positions. The functions of the other role fail, so each is called in its own role only.
 func coreStatement(major int) string {
 	paused := "pg_get_wal_replay_pause_state()"
 	if major < 14 {
 		paused = "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
 	}
-	return "SELECT current_setting('server_version_num') AS version_num, pg_is_in_recovery() AS in_recovery, " +
-		"current_setting('transaction_read_only') AS transaction_read_only, " +
-		"(EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, " +
+	return "SELECT current_setting('server_version_num') AS version_num, " + whereAmI + ", " +
 		micros("clock_timestamp() - pg_postmaster_start_time()", "started_ago") + ", " +
 		inRole("NOT pg_is_in_recovery()", "pg_current_wal_lsn()", "current_lsn") + ", " +
 		inRole("NOT pg_is_in_recovery()", "pg_current_wal_flush_lsn()", "flush_lsn") + ", " +
@@ -67,8 +69,7 @@ func settingsStatement(names []string) string {
 const ofTheServer = "source IN ('default', 'environment variable', 'configuration file', 'command line', 'global')"
 
 // confirmStatement asks for a session's sign, under the names that the statements of a round give its parts.
-const confirmStatement = "SELECT pg_is_in_recovery() AS in_recovery, (EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, " +
-	"current_setting('transaction_read_only') AS transaction_read_only, current_setting('default_transaction_read_only') AS default_transaction_read_only, " +
+const confirmStatement = "SELECT " + whereAmI + ", current_setting('default_transaction_read_only') AS default_transaction_read_only, " +
 	"(SELECT setting FROM pg_settings WHERE name = 'synchronous_commit' AND " + ofTheServer + ") AS synchronous_commit"
 
 // receiverStatement: without pg_monitor every column but pid is NULL.

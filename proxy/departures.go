@@ -32,9 +32,9 @@ func (d departure) log() {
 		return
 	}
 	line := slog.NewRecord(d.when, slog.LevelInfo, "session end", 0)
-	line.AddAttrs(slog.Uint64("session", d.s.id), slog.String("client", d.s.address.String()), slog.String("user", d.s.who.user),
-		slog.String("database", d.s.who.database), // as names
-		slog.String("node", d.p.backend.node), slog.Uint64("epoch", d.p.backend.epoch),
+	names := d.s.attrs()
+	line.AddAttrs(names[:]...)
+	line.AddAttrs(slog.String("node", d.p.backend.node), slog.Uint64("epoch", d.p.backend.epoch),
 		slog.Duration("duration", d.when.Sub(d.s.pinned).Round(time.Millisecond)),
 		slog.Int64("to_server_bytes", d.p.toServer.Load()), slog.Int64("to_client_bytes", d.p.toClient.Load()), slog.String("reason", d.o.end))
 	if err := d.o.err; err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {

@@ -133,7 +133,13 @@ func (s *session) logRefusal(result string, err error) {
 
 // names are the attributes that say whose session it is.
 func (s *session) names() []any {
-	return []any{"session", s.id, "client", s.address.String(), "user", s.who.user, "database", s.who.database}
+	a := s.attrs()
+	return []any{a[0], a[1], a[2], a[3]}
+}
+
+func (s *session) attrs() [4]slog.Attr {
+	return [4]slog.Attr{slog.Uint64("session", s.id), slog.String("client", s.address.String()), slog.String("user", s.who.user),
+		slog.String("database", s.who.database)}
 }
 
 // outcome is what an ended session's client is told, and what is recorded about it.

@@ -2,8 +2,8 @@ package proxy
 
 import "sync/atomic"
 
-// gate, of which the zero value is open, lets writers through until it is shut, and lets whoever shuts it wait until the last of them has left. Passing it costs two atomic
-// additions; it is no lock: writers do not wait for each other, and never for the one who shuts.
+// gate, of which the zero value is open, lets writers through until it is shut, and lets whoever shuts it wait until the last of them has left.
+// Passing it costs two atomic additions; it is no lock: writers do not wait for each other, and never for the one who shuts.
 //
 // Invariant: after shut and then wait have returned, no writer is between enter and leave, and enter returns false for ever.
 type gate struct {
