@@ -30,6 +30,10 @@ type link struct {
 	locked bool           // the session holds the advisory lock
 	// named are the names of the statements that the session has prepared, "" of those that it shall not; nil: of all.
 	named map[string]string
+	names int // that were given
+	// severally is set when a statement has failed: no other is asked in one transaction with it.
+	severally bool
+	told      toldSettings
 }
 
 // connect makes one connection and logs in. Even when it fails the link tells what was seen; close releases it in both cases.

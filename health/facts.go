@@ -71,8 +71,7 @@ func age(r row, column string) decision.Opt[time.Duration] {
 // facts are what the SQL of one way in told.
 type facts struct {
 	observation decision.Observation
-	// started is when the postmaster started, by the node's clock: it changes at every restart.
-	started decision.Opt[string]
+	sign
 	// lock is whether this session got the advisory lock; unknown where it did not ask.
 	lock decision.Opt[bool]
 }
@@ -84,17 +83,16 @@ func readFacts(answers []answer) (facts, error) {
 		return f, err
 	}
 	core := single(answers[askCore])
-	recovery, ok := boolean(core, "in_recovery").Get()
-	if !ok {
+	var ok bool
+	if f.sign, ok = readSign(core); !ok {
 		return f, errNoFacts
 	}
 	o := &f.observation
-	o.Role = roleOf(recovery)
-	f.started = text(core, "started")
+	o.Role = f.role
 	o.VersionNum = number(core, "version_num")
 	o.StartedAgo = age(core, "started_ago")
-	o.TransactionReadOnly = boolean(core, "transaction_read_only")
-	if recovery {
+	o.TransactionReadOnly = f.transactionReadOnly
+	if o.Role == decision.RoleStandby {
 		readStandby(o, core)
 	} else {
 		o.CurrentLSN, o.FlushLSN = lsn(core, "current_lsn"), lsn(core, "flush_lsn")
@@ -113,13 +111,6 @@ func readFacts(answers []answer) (facts, error) {
 	f.lock = boolean(single(answers[askLock]), "held")
 	readPrivileges(&o.Settings, single(answers[askPrivileges]), settings)
 	return f, nil
-}
-
-func roleOf(recovery bool) decision.Role {
-	if recovery {
-		return decision.RoleStandby
-	}
-	return decision.RolePrimary
 }
 
 // single is the only row of an answer, or an empty one.

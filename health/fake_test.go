@@ -28,6 +28,7 @@ type fakeConn struct {
 	nonce   string
 	closing chan struct{} // closed when the test ends
 
+	fake     *fake
 	backend  *pgproto3.Backend // of serve
 	prepared map[string]string
 }
@@ -37,6 +38,7 @@ type fake struct {
 	addr  string
 	close func() // nobody is accepted any more
 	dials atomic.Int64
+	syncs atomic.Int64 // that serve has answered
 
 	mu       sync.Mutex
 	startups []map[string]string
@@ -58,7 +60,7 @@ func newFake(t *testing.T, steps ...step) *fake {
 				return
 			}
 			f.dials.Add(1)
-			wg.Go(func() { f.serve(&fakeConn{Conn: conn, closing: closing}, steps) })
+			wg.Go(func() { f.serve(&fakeConn{Conn: conn, closing: closing, fake: f}, steps) })
 		}
 	})
 	t.Cleanup(func() {
@@ -187,18 +189,26 @@ func tell(answers []answer) step {
 
 // serve answers what it is asked, prepared or not, with these answers to the statements of a round, until a round is over.
 func serve(answers []answer) step {
+	answers = slices.Clone(answers)
 	sign := row{}
 	for _, name := range []string{"in_recovery", "started", "transaction_read_only"} {
 		if v, ok := answers[askCore].rows[0][name]; ok {
 			sign[name] = v
 		}
 	}
+	loaded := answer{}
 	for _, r := range answers[askSettings].rows {
-		if name := r["name"]; name == "default_transaction_read_only" || name == "synchronous_commit" {
+		switch name := r["name"]; name {
+		case "default_transaction_read_only", "synchronous_commit":
 			sign[name] = r["setting"]
+		case loadedName:
+			loaded.rows = []row{r}
 		}
 	}
-	known := map[string]answer{confirmStatement: {rows: []row{sign}}}
+	core := maps.Clone(answers[askCore].rows[0])
+	maps.Copy(core, sign)
+	answers[askCore].rows = []row{core}
+	known := map[string]answer{confirmStatement: {rows: []row{sign}}, loadedStatement: loaded}
 	all := statements(15)
 	for i, sql := range all {
 		known[sql] = answers[i]
@@ -210,10 +220,14 @@ func serve(answers []answer) step {
 			c.backend, c.prepared = pgproto3.NewBackend(c, c), map[string]string{}
 		}
 		backend := c.backend
+		failed := false // what follows is skipped, up to the next Sync
 		for sql := ""; ; {
 			m, err := backend.Receive()
 			if err != nil {
 				return err
+			}
+			if _, sync := m.(*pgproto3.Sync); failed && !sync {
+				continue
 			}
 			switch m := m.(type) {
 			case *pgproto3.Parse:
@@ -228,14 +242,20 @@ func serve(answers []answer) step {
 				}
 				backend.Send(described(known[sql]))
 			case *pgproto3.Execute:
+				if failed = known[sql].err != nil; failed {
+					backend.Send(statementError("42501", known[sql].err.Error()))
+					continue
+				}
 				for _, m := range executed(known[sql]) {
 					backend.Send(m)
 				}
 			case *pgproto3.Sync:
+				c.fake.syncs.Add(1)
 				backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-				if err := backend.Flush(); err != nil || slices.Contains(last, sql) {
+				if err := backend.Flush(); err != nil || !failed && slices.Contains(last, sql) {
 					return err
 				}
+				failed = false
 			case *pgproto3.Query: // no replication here
 				return io.EOF
 			}
@@ -277,7 +297,8 @@ func executed(a answer) []pgproto3.BackendMessage {
 func announce(columns ...pgproto3.FieldDescription) step {
 	return func(c *fakeConn) error {
 		description := &pgproto3.RowDescription{Fields: columns}
-		backend, answer := pgproto3.NewBackend(c, c), []pgproto3.BackendMessage{}
+		backend := pgproto3.NewBackend(c, c)
+		var step, answer []pgproto3.BackendMessage
 		for {
 			m, err := backend.Receive()
 			if err != nil {
@@ -285,14 +306,18 @@ func announce(columns ...pgproto3.FieldDescription) step {
 			}
 			switch m := m.(type) {
 			case *pgproto3.Parse:
-				answer = append(answer, &pgproto3.ParseComplete{})
+				step = append(step, &pgproto3.ParseComplete{})
 			case *pgproto3.Bind:
-				answer = append(answer, &pgproto3.BindComplete{})
+				step = append(step, &pgproto3.BindComplete{})
 			case *pgproto3.Describe:
 				if m.ObjectType == 'S' {
-					answer = append(answer, &pgproto3.ParameterDescription{})
+					step = append(step, &pgproto3.ParameterDescription{})
 				}
-				answer = append(answer, description)
+				step = append(step, description)
+			case *pgproto3.Execute:
+				if answer == nil {
+					answer = step
+				}
 			case *pgproto3.Query: // the replication connection
 				return say(&pgproto3.ParseComplete{}, &pgproto3.BindComplete{}, description)(c)
 			case *pgproto3.Sync:
@@ -302,13 +327,23 @@ func announce(columns ...pgproto3.FieldDescription) step {
 	}
 }
 
-// failing answers n statements with the same error.
-func failing(n int, code, message string) step {
-	var all []pgproto3.BackendMessage
-	for range n {
-		all = append(all, &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: message}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+// failing has all statements fail.
+func failing(code, message string) step {
+	read, answer := untilSync(1), say(statementError(code, message), &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return func(c *fakeConn) error {
+		for {
+			if err := read(c); err != nil {
+				return err
+			}
+			if err := answer(c); err != nil {
+				return err
+			}
+		}
 	}
-	return say(all...)
+}
+
+func statementError(code, message string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: message}
 }
 
 // login is trust authentication of a PostgreSQL 15 that is then ready.

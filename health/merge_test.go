@@ -17,7 +17,7 @@ func roundOf(p *Prober, outcomes map[way]outcome) *round {
 }
 
 func answered(role decision.Role, change func(*decision.Observation)) outcome {
-	f := facts{started: decision.Some("1")}
+	f := facts{sign: sign{role: role, started: decision.Some("1")}}
 	f.observation = decision.Observation{Role: role, SystemID: decision.Some("7"), TransactionReadOnly: decision.Some(role == decision.RoleStandby)}
 	if role == decision.RolePrimary {
 		f.observation.Timeline = decision.Some(uint32(2))

@@ -247,7 +247,7 @@ func (r *round) keep(ctx context.Context, l *link, began time.Time, err error) o
 			r.prober.persistent = nil
 		}
 	}()
-	out := askFacts(ctx, l, began, err, !r.target.Passing)
+	out := r.askFacts(ctx, l, began, err, persistent)
 	usable = out.attempt.Evidence == decision.Answers && l.open()
 	if usable {
 		r.kept.Store(&out.facts)
@@ -263,36 +263,41 @@ func (r *round) askFresh(ctx context.Context) outcome {
 	defer l.close(ctx)
 	if kept := r.kept.Load(); err == nil && kept != nil {
 		var same bool
-		if same, err = confirm(ctx, l, *kept); same {
+		if same, err = confirm(ctx, l, kept.sign); same {
 			f := *kept
 			f.lock = decision.Opt[bool]{}
 			return outcome{attempt: classify(nil, l.guard, time.Since(began)), facts: f}
 		}
 	}
-	return askFacts(ctx, l, began, err, false)
+	return r.askFacts(ctx, l, began, err, fresh)
 }
 
 // confirm asks over a fresh link whether a new session finds what the kept one does: then it leads to the same server, and the kept one's facts are its own.
-func confirm(ctx context.Context, l *link, kept facts) (same bool, err error) {
+func confirm(ctx context.Context, l *link, kept sign) (same bool, err error) {
 	answers, err := l.ask(ctx, []string{confirmStatement})
 	if err != nil {
 		return false, err
 	}
 	sign, ok := readSign(single(answers[0]))
-	return ok && sign.started.Known && sign == signOf(kept), nil
+	return ok && sign.started.Known && sign == kept, nil
 }
 
-// askFacts asks the round's questions over a link whose making gave err. With lock the session takes the advisory lock of a primary, once: it
-// asks on while another session has it, and never again when it has got it.
-func askFacts(ctx context.Context, l *link, began time.Time, err error, lock bool) outcome {
+// askFacts asks the round's questions over a link whose making gave err. The kept session takes the advisory lock of a primary, once: it asks on while
+// another session has it, and never again when it has got it. In a glance it need not tell again what it told a moment ago.
+func (r *round) askFacts(ctx context.Context, l *link, began time.Time, err error, w way) outcome {
 	var f facts
 	if err == nil {
 		all := statements(l.major())
-		if lock && !l.locked {
+		if w == persistent && !r.target.Passing && !l.locked {
 			all[askLock] = lockStatement
 		}
 		var answers []answer
-		if answers, err = l.ask(ctx, all); err == nil {
+		if w == persistent && r.late > 0 && l.told.lasts(r.began) {
+			answers, err = l.askUnlessTold(ctx, all, r.began)
+		} else if answers, err = l.askTogether(ctx, all); err == nil {
+			l.told = settingsTold(answers[askSettings], r.began)
+		}
+		if err == nil {
 			f, err = readFacts(answers)
 		}
 	}

@@ -20,23 +20,22 @@ type proof struct {
 
 // sign is what must be the same for two sessions to find the same: the server and its role, and the settings that each session begins with.
 type sign struct {
-	role                                 decision.Role
+	role decision.Role
+	// started is when the postmaster started, by the node's clock: it changes at every restart.
 	started                              decision.Opt[string]
 	transactionReadOnly, defaultReadOnly decision.Opt[bool]
 	synchronousCommit                    decision.Opt[string]
 }
 
-func signOf(f facts) sign {
-	o := f.observation
-	return sign{role: o.Role, started: f.started, transactionReadOnly: o.TransactionReadOnly, defaultReadOnly: o.Settings.DefaultReadOnly,
-		synchronousCommit: o.Settings.SynchronousCommit}
-}
-
-// readSign reads the answer to confirmStatement; false when it is none.
+// readSign reads what whereAmI asks for; false when not even the role was told.
 func readSign(r row) (sign, bool) {
+	s := sign{role: decision.RolePrimary, started: text(r, "started"), transactionReadOnly: boolean(r, "transaction_read_only"),
+		defaultReadOnly: boolean(r, "default_transaction_read_only"), synchronousCommit: text(r, "synchronous_commit")}
 	recovery, ok := boolean(r, "in_recovery").Get()
-	return sign{role: roleOf(recovery), started: text(r, "started"), transactionReadOnly: boolean(r, "transaction_read_only"),
-		defaultReadOnly: boolean(r, "default_transaction_read_only"), synchronousCommit: text(r, "synchronous_commit")}, ok
+	if recovery {
+		s.role = decision.RoleStandby
+	}
+	return s, ok
 }
 
 // prove returns the proof that a round of all ways has given.
@@ -44,12 +43,12 @@ func (r *round) prove() proof {
 	if !r.bothAnswer() || r.stalled || r.differs() {
 		return proof{}
 	}
-	return proof{at: r.began, attempt: r.outcomes[fresh].attempt, found: signOf(r.outcomes[persistent].facts)}
+	return proof{at: r.began, attempt: r.outcomes[fresh].attempt, found: r.outcomes[persistent].facts.sign}
 }
 
 // differs reports whether both ways answered, and found something else.
 func (r *round) differs() bool {
-	return r.bothAnswer() && signOf(r.outcomes[fresh].facts) != signOf(r.outcomes[persistent].facts)
+	return r.bothAnswer() && r.outcomes[fresh].facts.sign != r.outcomes[persistent].facts.sign
 }
 
 func (r *round) bothAnswer() bool {
@@ -80,5 +79,5 @@ func (p proof) patience(timeout time.Duration) time.Duration {
 
 // covers reports whether what the kept connection told leaves the proof as good as it was.
 func (p proof) covers(kept outcome) bool {
-	return kept.attempt.Evidence == decision.Answers && signOf(kept.facts) == p.found
+	return kept.attempt.Evidence == decision.Answers && kept.facts.sign == p.found
 }

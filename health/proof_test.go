@@ -57,15 +57,19 @@ func whole() []answer {
 	answers := told()
 	answers[askCore].rows = []row{{"version_num": "150012", "in_recovery": "f", "transaction_read_only": "off",
 		"started": "1700000000000000", "started_ago": "5000000", "current_lsn": "0/3000060", "flush_lsn": "0/3000060", "wal_file": "000000010000000000000003"}}
-	answers[askSettings].rows = append(answers[askSettings].rows, row{"name": "default_transaction_read_only", "setting": "off"}, row{"name": "synchronous_commit", "setting": "on"})
+	answers[askSettings].rows = append(answers[askSettings].rows, row{"name": "default_transaction_read_only", "setting": "off"}, row{"name": "synchronous_commit", "setting": "on"},
+		row{"name": loadedName, "setting": "1700000000000000"})
 	return answers
 }
 
-// set changes a parameter in the answers.
+// set changes a parameter in the answers, as a reload does.
 func set(answers []answer, name, value string) {
 	for _, r := range answers[askSettings].rows {
-		if r["name"] == name {
+		switch r["name"] {
+		case name:
 			r["setting"] = value
+		case loadedName:
+			r["setting"] = "1700000000500000"
 		}
 	}
 }
@@ -182,26 +186,25 @@ func TestAGlanceFollowsTheNameOfItsNode(t *testing.T) {
 
 // A login of which the server was asked before it changed, and a kept connection that was asked after it, prove nothing together.
 func TestTwoAnswersThatDifferAreNoProof(t *testing.T) {
-	with := func(change func(*decision.Observation)) outcome {
-		o := outcome{attempt: decision.Attempt{Evidence: decision.Answers}, facts: facts{started: decision.Some("1")}}
-		o.facts.observation.Role = decision.RolePrimary
-		change(&o.facts.observation)
+	with := func(change func(*facts)) outcome {
+		o := outcome{attempt: decision.Attempt{Evidence: decision.Answers}, facts: facts{sign: sign{role: decision.RolePrimary, started: decision.Some("1")}}}
+		change(&o.facts)
 		return o
 	}
 	for name, c := range map[string]struct {
-		change  func(*decision.Observation)
+		change  func(*facts)
 		stalled bool
 		proves  bool
 	}{
-		"nothing":  {func(*decision.Observation) {}, false, true},
-		"role":     {func(o *decision.Observation) { o.Role = decision.RoleStandby }, false, false},
-		"fenced":   {func(o *decision.Observation) { o.Settings.DefaultReadOnly = decision.Some(true) }, false, false},
-		"commits":  {func(o *decision.Observation) { o.Settings.SynchronousCommit = decision.Some("off") }, false, false},
-		"position": {func(o *decision.Observation) { o.CurrentLSN = decision.Some(decision.LSN(7)) }, false, true},
-		"stalled":  {func(*decision.Observation) {}, true, false},
+		"nothing":  {func(*facts) {}, false, true},
+		"role":     {func(f *facts) { f.role = decision.RoleStandby }, false, false},
+		"fenced":   {func(f *facts) { f.defaultReadOnly = decision.Some(true) }, false, false},
+		"commits":  {func(f *facts) { f.synchronousCommit = decision.Some("off") }, false, false},
+		"position": {func(f *facts) { f.observation.CurrentLSN = decision.Some(decision.LSN(7)) }, false, true},
+		"stalled":  {func(*facts) {}, true, false},
 	} {
 		r := &round{prober: newProber(t), stalled: c.stalled}
-		r.outcomes[persistent], r.outcomes[fresh] = with(func(*decision.Observation) {}), with(c.change)
+		r.outcomes[persistent], r.outcomes[fresh] = with(func(*facts) {}), with(c.change)
 		same(t, name+": proves", r.prove().lasts(0), c.proves)
 	}
 }
@@ -342,6 +345,20 @@ func TestAGlanceSeesWhatAProbeSees(t *testing.T) {
 		same(t, "read only", o.TransactionReadOnly, decision.Some(true))
 		must(t, a.Configure(map[string]string{"default_transaction_read_only": "off"}))
 		roundsUntil(ctx, t, pa.Glance, ta, "its end", func(o decision.Observation) bool { return o.TransactionReadOnly == decision.Some(false) })
+	})
+	t.Run("a setting that is reloaded", func(t *testing.T) {
+		settled(t, pa, ta)
+		still := pa.now
+		defer func() { pa.now = still }()
+		at := pa.now()
+		pa.now = func() decision.Instant { return at } // no login is due
+		before := logins(a)
+		for _, names := range []string{"nobody", ""} {
+			must(t, a.Configure(map[string]string{"synchronous_standby_names": names}))
+			roundsUntil(ctx, t, pa.Glance, ta, "the reload", func(o decision.Observation) bool { return o.Settings.SynchronousStandbyNames == decision.Some(names) })
+		}
+		everySetting(t, pa.Glance(ctx, ta).Settings)
+		same(t, "logins", logins(a), before)
 	})
 	t.Run("a frozen postmaster", func(t *testing.T) {
 		settled(t, pa, ta)

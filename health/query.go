@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,15 +23,41 @@ const maxRows = 2000
 
 var errTooManyRows = wireError{text: "server sends more rows than a probe reads"}
 
-// ask sends all statements at once and reads their answers: one round trip, and the failure of one spares the others. The error is that
-// of the connection, which is unusable then.
+// errNotAsked: the statement came after one that failed, in the same transaction.
+var errNotAsked = wireError{text: "statement was skipped after one that failed"}
+
+// ask sends all statements at once and reads their answers: one round trip, and each is a transaction of its own, so that the failure of one spares the
+// others. The error is that of the connection, which is unusable then.
 func (l *link) ask(ctx context.Context, statements []string) ([]answer, error) {
-	p := l.pg.StartPipeline(ctx)
-	for _, sql := range statements {
-		l.send(p, sql)
-		p.SendPipelineSync()
+	return l.exchange(ctx, statements, true)
+}
+
+// askTogether is ask in a single transaction, which the server begins, ends and answers once. What follows a statement that fails is asked again as by ask,
+// from then on at once. It is for statements that only look: some may be asked in a transaction of their own.
+func (l *link) askTogether(ctx context.Context, statements []string) ([]answer, error) {
+	if l.severally {
+		return l.ask(ctx, statements)
 	}
-	answers, err := receive(p, len(statements))
+	answers, err := l.exchange(ctx, statements, false)
+	first := slices.IndexFunc(answers, func(a answer) bool { return a.err != nil }) + 1
+	if err != nil || first == 0 {
+		return answers, err
+	}
+	l.severally = true
+	rest, err := l.ask(ctx, statements[first:])
+	copy(answers[first:], rest)
+	return answers, err
+}
+
+func (l *link) exchange(ctx context.Context, statements []string, severally bool) ([]answer, error) {
+	p := l.pg.StartPipeline(ctx)
+	for i, sql := range statements {
+		l.send(p, sql)
+		if severally || i == len(statements)-1 {
+			p.SendPipelineSync()
+		}
+	}
+	answers, err := receive(p, len(statements), severally)
 	l.unname(statements, answers)
 	if err != nil {
 		l.raw.Close() // or Close would read on, to the end of the round
@@ -45,7 +72,8 @@ func (l *link) ask(ctx context.Context, statements []string) ([]answer, error) {
 func (l *link) send(p *pgconn.Pipeline, sql string) {
 	name, ok := l.named[sql]
 	if !ok && l.named != nil {
-		name = "pgtether_" + strconv.Itoa(len(l.named))
+		l.names++
+		name = "pgtether_" + strconv.Itoa(l.names)
 		l.named[sql] = name
 		p.SendPrepare(name, sql, nil)
 	}
@@ -56,16 +84,21 @@ func (l *link) send(p *pgconn.Pipeline, sql string) {
 	}
 }
 
-// unname has statements that failed asked without a name from now on: whether the server knows the name then, nobody can tell.
+// unname has statements that failed asked without a name from now on: whether the server knows the name then, nobody can tell. Of those that were skipped
+// it has not heard.
 func (l *link) unname(statements []string, answers []answer) {
 	for i, sql := range statements {
-		if answers[i].err != nil && l.named != nil {
+		switch {
+		case l.named == nil, answers[i].err == nil:
+		case errors.Is(answers[i].err, errNotAsked):
+			delete(l.named, sql)
+		default:
 			l.named[sql] = ""
 		}
 	}
 }
 
-func receive(p *pgconn.Pipeline, n int) ([]answer, error) {
+func receive(p *pgconn.Pipeline, n int, severally bool) ([]answer, error) {
 	answers := make([]answer, n)
 	if err := p.Flush(); err != nil {
 		return answers, err
@@ -86,8 +119,17 @@ func receive(p *pgconn.Pipeline, n int) ([]answer, error) {
 			if err := answers[i].err; err != nil && !isStatementError(err) {
 				return answers, err
 			}
+			if !severally && answers[i].err == nil {
+				i++
+			}
 		case *pgconn.PipelineSync:
-			i++
+			if severally {
+				i++
+				continue
+			}
+			for i++; i < n; i++ {
+				answers[i].err = errNotAsked
+			}
 		}
 	}
 	return answers, nil

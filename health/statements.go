@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The statements of a round, in the order in which they are sent. Each is a transaction of its own: one that fails (because a site has
-// revoked a function, say) leaves its facts unknown and spares the others.
+// The statements of a round, in the order in which they are sent, in one transaction. One that fails (because a site has revoked a function, say) leaves
+// its facts unknown and spares the others, see askTogether.
 const (
 	askCore = iota
 	askSystem
@@ -25,9 +25,10 @@ func micros(interval, as string) string {
 	return "(EXTRACT(epoch FROM " + interval + ") * 1000000)::bigint AS " + as
 }
 
-// whereAmI tells the server and the role that a session is in.
+// whereAmI tells a session's sign: the server and the role that it is in, and what it began with.
 const whereAmI = "pg_is_in_recovery() AS in_recovery, current_setting('transaction_read_only') AS transaction_read_only, " +
-	"(EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started"
+	"(EXTRACT(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint AS started, " +
+	"current_setting('default_transaction_read_only') AS default_transaction_read_only, current_setting('synchronous_commit') AS synchronous_commit"
 
 // coreStatement asks for the role and the positions. The functions of the other role fail, so each is called in its own role only.
 func coreStatement(major int) string {
@@ -62,22 +63,29 @@ var settingNames = []string{
 
 // settingsStatement leaves out a synchronous_commit that the probe's own role or database has: what the server asks of others is not known then.
 func settingsStatement(names []string) string {
-	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "') AND (name <> 'synchronous_commit' OR " + ofTheServer + ")"
+	return "SELECT name, setting FROM pg_settings WHERE name IN ('" + strings.Join(names, "', '") + "') AND (name <> 'synchronous_commit' OR " +
+		"source IN ('default', 'environment variable', 'configuration file', 'command line', 'global'))"
 }
 
-// ofTheServer: no role's and no database's.
-const ofTheServer = "source IN ('default', 'environment variable', 'configuration file', 'command line', 'global')"
+// datedSettingsStatement asks for the parameters of a round, and of when they are. The server makes a row of each of its 350 parameters for it, which is
+// three quarters of what it does in a round.
+var datedSettingsStatement = settingsStatement(settingNames) + " UNION ALL " + loadedStatement
 
-// confirmStatement asks for a session's sign, under the names that the statements of a round give its parts.
-const confirmStatement = "SELECT " + whereAmI + ", current_setting('default_transaction_read_only') AS default_transaction_read_only, " +
-	"(SELECT setting FROM pg_settings WHERE name = 'synchronous_commit' AND " + ofTheServer + ") AS synchronous_commit"
+// loadedStatement asks when the session has read the server's configuration. After its beginning nothing else changes its parameters.
+const loadedStatement = "SELECT '" + loadedName + "' AS name, (EXTRACT(epoch FROM pg_conf_load_time()) * 1000000)::bigint::text AS setting"
+
+// loadedName is no parameter's.
+const loadedName = "pg_conf_load_time"
+
+// confirmStatement asks for a session's sign alone. It names no table and no view: a new session would have to learn what those are.
+const confirmStatement = "SELECT " + whereAmI
 
 // receiverStatement: without pg_monitor every column but pid is NULL.
 var receiverStatement = "SELECT pid, status, received_tli, latest_end_lsn, sender_host, sender_port, slot_name, " +
 	micros("clock_timestamp() - last_msg_receipt_time", "message_age") + " FROM pg_stat_wal_receiver"
 
 // startupStatement: a primary has no such process. Without pg_monitor the columns are NULL; while the process works there is no event.
-const startupStatement = "SELECT pid, backend_start, wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"
+const startupStatement = "SELECT pid, backend_start, wait_event FROM pg_stat_activity WHERE backend_type = 'startup' AND pg_is_in_recovery()"
 
 // sendersStatement leaves out the replication connections of the probes. Without pg_monitor the state is NULL.
 var sendersStatement = "SELECT application_name, host(client_addr) AS client_addr, state, sync_state, sent_lsn, write_lsn, flush_lsn, replay_lsn, " +
@@ -137,7 +145,7 @@ func statements(major int) []string {
 	all := make([]string, statementCount)
 	all[askCore] = coreStatement(major)
 	all[askSystem] = systemStatement
-	all[askSettings] = settingsStatement(settingNames)
+	all[askSettings] = datedSettingsStatement
 	all[askReceiver] = receiverStatement
 	all[askSenders] = sendersStatement
 	all[askPrivileges] = privilegesStatement(major)
