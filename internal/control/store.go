@@ -18,7 +18,6 @@ import (
 
 const (
 	recordFile    = "state.json"
-	lastKnownFile = "last-known.json"
 	lockFile      = "lock"
 	formatVersion = 1
 )
@@ -32,7 +31,7 @@ var (
 	ErrNewerFormat = errors.New("state file has a format of a later version")
 )
 
-// envelope is the form of both files of a Store. Sum is the SHA-256 of the format version, the state id and Body as it stands in the file.
+// envelope is the form of the files of a Store. Sum is the SHA-256 of the format version, the state id and Body as it stands in the file.
 type envelope struct {
 	Version int             `json:"version"`
 	StateID string          `json:"state_id"`
@@ -43,11 +42,13 @@ type envelope struct {
 // written is the body: a value and when it was written. The value's instants are on the clock of the run that wrote it.
 type written[T any] struct {
 	Saved Stamp `json:"saved"`
-	Value T     `json:"value"`
+	// Turn numbers the writes where there are two files, of which the greater counts.
+	Turn  uint64 `json:"turn,omitempty"`
+	Value T      `json:"value"`
 }
 
-// Store is the state directory: the engine's record and the writer's last known position, each written to a temporary file, fsynced,
-// renamed, and the directory fsynced.
+// Store is the state directory: the engine's record, written to a temporary file, fsynced, renamed, and the directory fsynced; and the writer's last known
+// position, see SaveLastKnown.
 //
 // Invariant: a record that was saved under one state id is never loaded under another.
 type Store struct {
@@ -55,6 +56,8 @@ type Store struct {
 	id   string
 	ops  fileOps
 	lock *os.File
+	// turn is that of the last known position that was saved or loaded last.
+	turn uint64
 	// lost says why the record of an earlier run could not be used; empty when it was used or never existed.
 	lost string
 }
@@ -62,12 +65,13 @@ type Store struct {
 // fileOps are the calls that can fail half way; a test fails each in turn.
 type fileOps struct {
 	writeSync func(path string, b []byte) error
+	overwrite func(path string, b []byte) error
 	rename    func(from, to string) error
 	syncDir   func(dir string) error
 }
 
 func osFileOps() fileOps {
-	return fileOps{writeSync: writeSync, rename: os.Rename, syncDir: syncDir}
+	return fileOps{writeSync: writeSync, overwrite: overwrite, rename: os.Rename, syncDir: syncDir}
 }
 
 // OpenStore takes the state directory for this process, creating it when it is missing, and returns the record of an earlier run, its
@@ -110,15 +114,7 @@ func (s *Store) load(clock *Clock, rec *decision.Record, last *decision.Opt[deci
 	default:
 		return s.setAside(err)
 	}
-	// The last known position is an estimate's input: without it a figure is unknown, never wrong.
-	var k written[decision.LastKnown]
-	if lastID, err := s.read(lastKnownFile, &k); err == nil && lastID == s.id {
-		d, trusted := clock.shift(k.Saved)
-		*last = decision.Some(k.Value.Shift(d))
-		if !trusted {
-			last.V.At = decision.Opt[decision.Instant]{}
-		}
-	}
+	*last = s.loadLastKnown(clock)
 	return nil
 }
 
@@ -155,11 +151,6 @@ func (s *Store) SaveRecord(r decision.Record, now Stamp) error {
 	return s.write(recordFile, written[decision.Record]{Saved: now, Value: r})
 }
 
-// SaveLastKnown keeps the writer's last known position for a restart beside a dead writer.
-func (s *Store) SaveLastKnown(l decision.LastKnown, now Stamp) error {
-	return s.write(lastKnownFile, written[decision.LastKnown]{Saved: now, Value: l})
-}
-
 // Close gives the directory up.
 func (s *Store) Close() {
 	if s.lock != nil {
@@ -168,19 +159,28 @@ func (s *Store) Close() {
 	}
 }
 
-func (s *Store) write(name string, v any) error {
+// seal encodes what a file is to hold.
+func (s *Store) seal(name string, v any) ([]byte, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
+		return nil, fmt.Errorf("encode %s: %w", name, err)
 	}
 	env := envelope{Version: formatVersion, StateID: s.id, Body: body}
 	env.Sum = env.sum()
 	b, err := json.Marshal(env)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
+		return nil, fmt.Errorf("encode %s: %w", name, err)
+	}
+	return append(b, '\n'), nil
+}
+
+func (s *Store) write(name string, v any) error {
+	b, err := s.seal(name, v)
+	if err != nil {
+		return err
 	}
 	path := filepath.Join(s.dir, name)
-	if err := s.ops.writeSync(path+".new", append(b, '\n')); err != nil {
+	if err := s.ops.writeSync(path+".new", b); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	if err := s.ops.rename(path+".new", path); err != nil {
