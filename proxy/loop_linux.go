@@ -25,6 +25,8 @@ const (
 	sparesMax = 32
 	// fetchAhead is for how many events fetch is done at once: as many as a processor can wait for together.
 	fetchAhead = 8
+	// politeAfter is how often a wait is interrupted before it becomes an ordinary one: with nothing to do, every 10 to 20 ms.
+	politeAfter = 3
 	// expiryEvery is how exactly a loop's deadlines are kept.
 	expiryEvery = 100 * time.Millisecond
 )
@@ -35,8 +37,9 @@ type chunk [chunkSize]byte
 // eventLoop is one goroutine that waits for many sockets at once and is the only one to touch them. Others reach it by call and post.
 //
 // It waits in the kernel without telling the scheduler, which spares a hand-over per wake-up; the price is that it keeps its processor meanwhile.
-// When the scheduler or the garbage collector wants that, a signal interrupts the wait: then the loop yields, and waits in the ordinary way
-// until there is something to do. So a loop with nothing to do costs nothing.
+// When the scheduler or the garbage collector wants that, a signal interrupts the wait, and the loop yields. After a few of those it waits in the ordinary
+// way until there is something to do: so a loop with nothing to do costs nothing. Not after the first: in an ordinary wait the runtime takes the
+// processor away, and its monitor looks after that every 20 us for a while.
 type eventLoop struct {
 	f     *loopForwarder
 	epoll int
@@ -154,7 +157,7 @@ func (l *eventLoop) wait() int {
 	if len(l.timed) > 0 {
 		timeout = int(expiryEvery / time.Millisecond)
 	}
-	for {
+	for interrupted := 1; ; interrupted++ {
 		var n uintptr
 		var errno syscall.Errno
 		if l.polite || !l.rude {
@@ -163,12 +166,12 @@ func (l *eventLoop) wait() int {
 			n, _, errno = syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&l.events)), loopEvents, uintptr(timeout), 0, 0)
 		}
 		if errno == 0 {
-			l.polite = false
+			l.polite = l.polite && n == 0
 			return int(n)
 		}
 		// Interrupted: somebody wants this processor, or has waited for it for ten milliseconds.
 		runtime.Gosched()
-		l.polite = true
+		l.polite = interrupted >= politeAfter
 	}
 }
 

@@ -5,9 +5,9 @@ import (
 	"syscall"
 )
 
-// StartOwned starts a process in a group of its own, so that Ctrl-C reaches us alone and we end it in order; if we are killed, the
-// kernel tells it to end.
+// StartOwned starts a process in a session of its own, as a service has and as the lab's processes do: Ctrl-C reaches us alone, and the kernel, which shares
+// processors between sessions (autogroup), gives it a share that it has not to divide with us. If we are killed, the kernel tells it to end.
 func StartOwned(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	return cmd.Start()
 }
