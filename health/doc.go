@@ -14,7 +14,7 @@
 //     need the network's word for it; one well-formed answer of PostgreSQL makes it "alive"; what is neither (a foreign protocol, a failure of
 //     our own) stays "unknown", which proves nothing.
 //   - A fact that the role may not see, or that does not parse, is unknown. No fact is guessed, smoothed or remembered beyond what
-//     cannot have changed.
+//     cannot have changed; but for the parameters of a Glance, of which those that no configuration file sets may be as old as FreshEvery.
 //   - A hostile server can neither crash the process nor make it hold more than a small, fixed amount of memory and CPU.
 //
 // An Operator does to a node what a change of writer needs: promote, prove, fence, and what belongs to these. It is apart from the probes, and

@@ -64,14 +64,25 @@ func whole() []answer {
 
 // set changes a parameter in the answers, as a reload does.
 func set(answers []answer, name, value string) {
+	show(answers, name, value)
+	show(answers, loadedName, "1700000000500000")
+}
+
+// show changes what is told of a parameter.
+func show(answers []answer, name, value string) {
 	for _, r := range answers[askSettings].rows {
-		switch r["name"] {
-		case name:
+		if r["name"] == name {
 			r["setting"] = value
-		case loadedName:
-			r["setting"] = "1700000000500000"
 		}
 	}
+}
+
+// stopClock has the time of a prober stand still until the end of the test.
+func stopClock(t *testing.T, p *Prober) {
+	now := p.now
+	t.Cleanup(func() { p.now = now })
+	at := now()
+	p.now = func() decision.Instant { return at }
 }
 
 // What the kept connection tells is no proof of a login any more when the server is another one, or in another role, or when new sessions may be others.
@@ -239,7 +250,7 @@ func TestAStatementThatFailsIsAskedWithoutAName(t *testing.T) {
 				}
 			case *pgproto3.Sync:
 				failed.Store(true)
-				backend.Send(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "42501", Message: "permission denied"})
+				backend.Send(statementError("42501", "permission denied"))
 				backend.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 				if err := backend.Flush(); err != nil {
 					return err
@@ -335,10 +346,7 @@ func TestAGlanceSeesWhatAProbeSees(t *testing.T) {
 	})
 	t.Run("a fence", func(t *testing.T) {
 		settled(t, pa, ta)
-		still := pa.now
-		defer func() { pa.now = still }()
-		at := pa.now()
-		pa.now = func() decision.Instant { return at } // no login is due
+		stopClock(t, pa) // no login is due
 		must(t, a.Configure(map[string]string{"default_transaction_read_only": "on"}))
 		must(t, a.Await(ctx, "current_setting('default_transaction_read_only') = 'on'"))
 		o := roundsUntil(ctx, t, pa.Glance, ta, "the fence", func(o decision.Observation) bool { return o.Settings.DefaultReadOnly == decision.Some(true) })
@@ -348,10 +356,7 @@ func TestAGlanceSeesWhatAProbeSees(t *testing.T) {
 	})
 	t.Run("a setting that is reloaded", func(t *testing.T) {
 		settled(t, pa, ta)
-		still := pa.now
-		defer func() { pa.now = still }()
-		at := pa.now()
-		pa.now = func() decision.Instant { return at } // no login is due
+		stopClock(t, pa) // no login is due
 		before := logins(a)
 		for _, names := range []string{"nobody", ""} {
 			must(t, a.Configure(map[string]string{"synchronous_standby_names": names}))

@@ -33,7 +33,7 @@ func (l *link) ask(ctx context.Context, statements []string) ([]answer, error) {
 }
 
 // askTogether is ask in a single transaction, which the server begins, ends and answers once. What follows a statement that fails is asked again as by ask,
-// from then on at once. It is for statements that only look: some may be asked in a transaction of their own.
+// from then on at once. It is for statements that change nothing which the end of a transaction would keep or undo.
 func (l *link) askTogether(ctx context.Context, statements []string) ([]answer, error) {
 	if l.severally {
 		return l.ask(ctx, statements)

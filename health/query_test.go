@@ -20,6 +20,7 @@ func TestAStatementThatFailsSparesTheOthers(t *testing.T) {
 		{"none", nil, 1, 1},
 		{"the first but one", []int{askSystem}, 1 + statementCount - 2, statementCount},
 		{"one in the middle", []int{askPrivileges}, 1 + statementCount - askPrivileges - 1, statementCount},
+		{"the last", []int{askStartup}, 1, statementCount},
 		{"two", []int{askSettings, askRivals}, 1 + statementCount - askSettings - 1, statementCount},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -14,8 +14,11 @@ type toldSettings struct {
 }
 
 func settingsTold(a answer, at decision.Instant) toldSettings {
-	return toldSettings{at: at, loaded: readSettings(a)[loadedName], answer: a}
+	return toldSettings{at: at, loaded: loadedAt(a), answer: a}
 }
+
+// loadedAt is when the session that gave the answer had read the configuration; "" when it does not tell.
+func loadedAt(a answer) string { return readSettings(a)[loadedName] }
 
 // lasts reports whether they need not be asked for again as long as the session has not read the configuration again. What a role may see, and the few
 // parameters that are no part of the configuration (data_checksums), change without: so it is not for long.
@@ -31,7 +34,7 @@ func (l *link) askUnlessTold(ctx context.Context, all []string, now decision.Ins
 	if err != nil {
 		return answers, err
 	}
-	if readSettings(answers[askSettings])[loadedName] == l.told.loaded {
+	if loadedAt(answers[askSettings]) == l.told.loaded {
 		answers[askSettings] = l.told.answer
 		return answers, nil
 	}

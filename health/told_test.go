@@ -13,13 +13,7 @@ import (
 // The parameters are most of what a round costs the server. A glance asks for them when the configuration was read again, and every five seconds: a grant
 // may show what was hidden.
 func TestAGlanceAsksForTheSettingsOnlyWhenTheyMayBeOthers(t *testing.T) {
-	same50 := func(a []answer) { // without another reading of the configuration
-		for _, r := range a[askSettings].rows {
-			if r["name"] == "max_connections" {
-				r["setting"] = "50"
-			}
-		}
-	}
+	same50 := func(a []answer) { show(a, "max_connections", "50") } // without another reading of the configuration
 	glance, probe := (*Prober).Glance, (*Prober).Probe
 	for _, c := range []struct {
 		name          string

@@ -171,7 +171,7 @@ func (l *eventLoop) wait() int {
 		}
 		// Interrupted: somebody wants this processor, or has waited for it for ten milliseconds.
 		runtime.Gosched()
-		l.polite = interrupted >= politeAfter
+		l.polite = l.polite || interrupted >= politeAfter
 	}
 }
 

@@ -1,10 +1,8 @@
 package control
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -27,11 +25,11 @@ func (s *Store) SaveLastKnown(l decision.LastKnown, now Stamp) error {
 	if err != nil {
 		return err
 	}
-	b = append(b, bytes.Repeat([]byte{' '}, (lastKnownSize-len(b)%lastKnownSize)%lastKnownSize)...)
-	path := filepath.Join(s.dir, name)
-	_, err = os.Stat(path)
-	added := errors.Is(err, fs.ErrNotExist)
-	if err := s.ops.overwrite(path, b); err != nil {
+	for len(b)%lastKnownSize > 0 {
+		b = append(b, ' ')
+	}
+	added, err := s.ops.overwrite(filepath.Join(s.dir, name), b)
+	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	if added {
@@ -60,27 +58,28 @@ func (s *Store) loadLastKnown(clock *Clock) (last decision.Opt[decision.LastKnow
 	return last
 }
 
-// overwrite makes b the content of a file, where it is.
-func overwrite(path string, b []byte) error {
+// overwrite makes b the content of a file, where it is, and reports whether there was none.
+func overwrite(path string, b []byte) (added bool, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return errors.Join(replaceContent(f, b), f.Close())
+	added, err = replaceContent(f, b)
+	return added, errors.Join(err, f.Close())
 }
 
-func replaceContent(f *os.File, b []byte) error {
-	if _, err := f.WriteAt(b, 0); err != nil {
-		return err
-	}
+func replaceContent(f *os.File, b []byte) (added bool, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if info.Size() > int64(len(b)) {
 		if err := f.Truncate(int64(len(b))); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return syncData(f)
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return false, err
+	}
+	return info.Size() == 0, syncData(f)
 }

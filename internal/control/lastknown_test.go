@@ -101,12 +101,12 @@ func TestAWriteThatFailedIsRepeatedInItsPlace(t *testing.T) {
 	saveKnown(t, s, 1)
 	saveKnown(t, s, 2)
 	written := map[string]int{}
-	s.ops.overwrite = func(path string, b []byte) error {
+	s.ops.overwrite = func(path string, b []byte) (bool, error) {
 		written[filepath.Base(path)]++
 		if err := os.WriteFile(path, b[:10], 0o600); err != nil {
-			return err
+			return false, err
 		}
-		return errCrash
+		return false, errCrash
 	}
 	for range 3 {
 		if err := s.SaveLastKnown(decision.LastKnown{Epoch: 1, LSN: 3}, NewClock().stamp()); !errors.Is(err, errCrash) {

@@ -65,7 +65,7 @@ type Store struct {
 // fileOps are the calls that can fail half way; a test fails each in turn.
 type fileOps struct {
 	writeSync func(path string, b []byte) error
-	overwrite func(path string, b []byte) error
+	overwrite func(path string, b []byte) (added bool, err error)
 	rename    func(from, to string) error
 	syncDir   func(dir string) error
 }
