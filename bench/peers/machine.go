@@ -49,7 +49,7 @@ func (st *stage) version(ctx context.Context, p *peer) string {
 	case kindHAProxy:
 		return ask(st.set.haproxy, "-v") + fmt.Sprintf(", mode tcp, its default of threads (%d)", runtime.NumCPU())
 	case kindPgBouncer:
-		return ask(st.set.pgbouncer, "--version") + ", session pooling, one thread; it keeps server connections for the next client"
+		return ask(st.set.pgbouncer, "--version") + ", session pooling, one thread; it keeps server connections for the next client, but not from one measurement to the next"
 	case kindIOCopy:
 		return "two goroutines and io.Copy for each session, " + runtime.Version() +
 			fmt.Sprintf("; at most %d idle sessions, because each splices through two pipes of its own", mostIdle(p.kind))

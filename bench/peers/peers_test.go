@@ -87,6 +87,38 @@ func expected(workload, peer, key string) bool {
 	}
 }
 
+// A session that PgBouncer has kept from its turn before is warm, those that the others are given are not.
+func TestNoSessionOfTheServerOutlivesItsMeasurement(t *testing.T) {
+	t.Parallel()
+	st, err := setStage(t.Context(), tiny(t, "-peers", "pgbouncer"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := st.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	oldest := ""
+	seen := workload{measure: func(ctx context.Context, st *stage, p *peer, clients int) (Result, error) {
+		found, err := measureSelect(ctx, st, p, clients)
+		if err == nil {
+			oldest, err = st.node.QueryText(ctx, "postgres", "SELECT min(backend_start) FROM pg_stat_activity WHERE usename = '"+st.lab.AppUser+"'")
+		}
+		return found, err
+	}}
+	before := ""
+	for range 2 {
+		if _, err := st.measure(t.Context(), seen, st.peers[0], 2); err != nil {
+			t.Fatal(err)
+		}
+		if oldest == "" || oldest == before {
+			t.Errorf("the oldest session is of %q, in the measurement before it was of %q", oldest, before)
+		}
+		before = oldest
+	}
+}
+
 func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := tiny(t, "-workloads", "select", "-seconds", "60")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/pgtether/pgtether/internal/lab"
 )
@@ -59,11 +60,11 @@ func setStage(ctx context.Context, s settings) (st *stage, err error) {
 	return st, nil
 }
 
-// labOptions: a server that holds the tables in memory, and room for a pool that keeps its connections while another peer is loaded.
+// labOptions: a server that holds the tables in memory.
 func labOptions(s settings) lab.Options {
 	most := slices.Max(append([]int{32}, s.clients...))
 	return lab.Options{
-		Single: true, TLS: lab.TLSShared, MaxConnections: 2*most + 88,
+		Single: true, TLS: lab.TLSShared, MaxConnections: most + 88,
 		Settings: map[string]string{
 			"shared_buffers": strconv.Itoa(128+20*s.scale) + "MB", "max_wal_size": "4GB", "checkpoint_timeout": "30min",
 		},
@@ -93,6 +94,19 @@ func (st *stage) fill(ctx context.Context) error {
 		return fmt.Errorf("make tables of pgbench: %w", err)
 	}
 	return st.node.Exec(ctx, st.lab.AppDatabase, `CREATE UNLOGGED TABLE sink (v bytea); ALTER TABLE sink OWNER TO "`+st.lab.AppUser+`"`)
+}
+
+// endSessions ends the application's sessions on the server and returns when none is left.
+func (st *stage) endSessions(ctx context.Context) error {
+	for {
+		left, err := st.node.QueryText(ctx, "postgres", "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '"+st.lab.AppUser+"'")
+		if err != nil || left == "0" {
+			return err
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // host and port of a peer's address.
