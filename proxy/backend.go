@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +37,8 @@ type backend struct {
 	raw    *net.TCPConn
 	keeper keeper
 	mu     sync.Mutex
+	// out writes to raw for a pair on goroutines; nil: raw does.
+	out *quietWriter
 	// passage is the connection for a login that runs on the keeper's event loop; nil: it is raw. It belongs to the login.
 	passage net.Conn
 	// conn is what the protocol is spoken on: the backend itself, or TLS on top of it. Set once, before the backend is shared.
@@ -45,7 +48,9 @@ type backend struct {
 
 	closing sync.Once
 
-	_ [56]byte
+	attempt
+
+	_ [40]byte
 }
 
 // interrupter is a client that can be woken from its reads and writes.
@@ -73,7 +78,7 @@ func (b *backend) kept() (keeper, *net.TCPConn) {
 func (b *backend) keep(k keeper, raw *net.TCPConn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.keeper = k
+	b.keeper, b.out = k, nil
 	if raw != nil {
 		b.raw = raw
 	}
@@ -101,7 +106,15 @@ func (b *backend) socket() net.Conn {
 }
 
 // Read implements net.Conn.
-func (b *backend) Read(p []byte) (int, error) { return b.socket().Read(p) }
+func (b *backend) Read(p []byte) (int, error) {
+	if b.attempt.on {
+		return b.attempt.read(p)
+	}
+	return b.socket().Read(p)
+}
+
+// SyscallConn implements syscall.Conn.
+func (b *backend) SyscallConn() (syscall.RawConn, error) { return b.raw.SyscallConn() }
 
 // Write implements net.Conn: it sends nothing once the backend was severed.
 func (b *backend) Write(p []byte) (int, error) {
@@ -111,9 +124,11 @@ func (b *backend) Write(p []byte) (int, error) {
 	if !b.toBackend.enter() {
 		return 0, errSevered
 	}
-	n, err := b.raw.Write(p)
-	b.toBackend.leave()
-	return n, err
+	defer b.toBackend.leave()
+	if b.out != nil {
+		return b.out.Write(p)
+	}
+	return b.raw.Write(p)
 }
 
 // CloseWrite ends the direction towards the node; what the node still has to say can be read.

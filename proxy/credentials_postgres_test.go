@@ -228,7 +228,9 @@ func TestARealKeyIsWipedWithTheLastSession(t *testing.T) {
 			first, second := connect(ctx, t, dsn), connect(ctx, t, dsn)
 			wantAgain(t, h, "keycloak", a, "f") // over TLS, without channel binding
 			k, _ := h.sessionOf("keycloak").credential()
+			h.credentials.mu.Lock()
 			key, verifier := k.key, k.verifier.Clone()
+			h.credentials.mu.Unlock()
 			_ = first.Close(ctx)
 			eventually(t, "one has ended", func() bool { return len(h.roster.sessions()) == 1 })
 			if !key.Matches(verifier) {

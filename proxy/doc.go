@@ -28,6 +28,7 @@
 //
 // On Linux plain pairs run on event loops, which own their sockets by descriptors of their own and add their number to GOMAXPROCS; pairs with TLS,
 // other systems, and everything with PGTETHER_FORWARDER=goroutines in the environment, run on two goroutines each. The loops accept the clients too.
+// The sockets are read and written by system calls that Go's scheduler is not told of, on goroutines too: they never block.
 // A login is a coroutine of its loop until it has to wait for something else than its two sockets, see seat: then it leaves the loop and is a
 // goroutine like any other. So its code is the same on both.
 package proxy

@@ -276,8 +276,8 @@ func (s *session) goesOn(p *pair) bool {
 	return true
 }
 
-// parted is the end of a session whose client and server have both ended their sides and whose sockets are closed. It is called on an event loop and
-// does not wait: it returns false when it would have to.
+// parted is the end of a session whose client has ended its side, or said Terminate, and then its server its own, and whose sockets are closed. It is
+// called on an event loop and does not wait: it returns false when it would have to.
 func (s *session) parted(p *pair, r result) bool {
 	if !s.mu.TryLock() { // whoever has it may wait for the loop
 		return false

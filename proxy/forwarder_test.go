@@ -158,9 +158,9 @@ func tcpPair(t testing.TB) (outer, inner *net.TCPConn) {
 }
 
 // handshake puts TLS on a connection whose inner end is the TLS server's.
-func handshake(t testing.TB, outer, inner net.Conn) (*tls.Conn, *tls.Conn) {
+func handshake(t testing.TB, outer net.Conn, inner *net.TCPConn) (*tls.Conn, *tls.Conn) {
 	t.Helper()
-	c, s := tls.Client(outer, &tls.Config{InsecureSkipVerify: true}), tls.Server(inner, testTLS(t))
+	c, s := tls.Client(outer, &tls.Config{InsecureSkipVerify: true}), tls.Server(newTLSSocket(inner, nil), testTLS(t))
 	shake(t, s, c)
 	return c, s
 }

@@ -114,5 +114,5 @@ func siftRun() (*goRun, *bytes.Buffer) {
 	p.tracker.Start('I')
 	out := new(bytes.Buffer)
 	p.client = bufferConn{w: out}
-	return &goRun{f: newGoForwarder(testMetrics()), pair: p, turn: make(chan struct{}, 1)}, out
+	return &goRun{f: newGoForwarder(testMetrics()), pair: p, out: p.client, turn: make(chan struct{}, 1)}, out
 }

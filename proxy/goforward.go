@@ -25,6 +25,7 @@ func newGoForwarder(m *metrics.Proxy) *goForwarder {
 
 // start implements forwarder.
 func (f *goForwarder) start(p *pair, done func(result)) {
+	p.backend.out = newQuietWriter(p.backend.raw)
 	r := newGoRun(f, p, done)
 	f.mu.Lock()
 	f.runs[p] = r

@@ -23,6 +23,8 @@ type goRun struct {
 	done func(result)
 
 	fromClient, fromServer *tap
+	// out writes to the client.
+	out io.Writer
 	// kept are bytes of the server that may be an unasked-for message to keep back; only serverToClient uses it.
 	kept []byte
 	// turn holds a token when clientToServer, waiting to be parked, should look again.
@@ -44,14 +46,10 @@ type goRun struct {
 
 func newGoRun(f *goForwarder, p *pair, done func(result)) *goRun {
 	r := &goRun{f: f, pair: p, done: done, turn: make(chan struct{}, 1), running: 2}
-	var plainClient, plainServer *net.TCPConn
-	if p.client == net.Conn(p.clientRaw) {
-		plainClient = p.clientRaw
+	r.fromClient, r.fromServer, r.out = newTap(p.client), newTap(p.backend.conn), p.client
+	if plain, ok := p.client.(*net.TCPConn); ok {
+		r.out = newQuietWriter(plain)
 	}
-	if p.backend.conn == net.Conn(p.backend) {
-		plainServer = p.backend.raw
-	}
-	r.fromClient, r.fromServer = newTap(p.client, plainClient), newTap(p.backend.conn, plainServer)
 	return r
 }
 
@@ -200,7 +198,7 @@ func (r *goRun) writeClient(b []byte) bool {
 	if !r.pair.backend.toClient.enter() {
 		return false
 	}
-	n, err := r.pair.client.Write(b)
+	n, err := r.out.Write(b)
 	if n > 0 { // before the gate is left: after a cut nothing is heard that is not recorded
 		r.f.heard.now(r.pair.backend.epoch)
 	}

@@ -400,6 +400,50 @@ func TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs(t *testing.T) {
 	}
 }
 
+// TestAGoodbyeEndsOnTheLoopHoweverSlowTheClientIs: the server closes when it is told Terminate, before the client that has said it.
+func TestAGoodbyeEndsOnTheLoopHoweverSlowTheClientIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		more   string // what the client says after its Terminate
+		onLoop bool
+	}{
+		"nothing follows":          {"", true},
+		"something follows unread": {simple("nobody reads this"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, tab := newLoops(1), newTable()
+			t.Cleanup(f.close)
+			r := newRig(t, f, tab, wiring{}, false)
+			parted := make(chan result, 1)
+			r.pair.parted = func(res result) bool { parted <- res; return true }
+			r.start()
+			r.client.write(sayTerminate)
+			r.expect(r.server, string(sayTerminate))
+			waiting, closed := make(chan struct{}), make(chan struct{})
+			f.(*forwarders).loops.loops[0].post(func() { close(waiting); <-closed })
+			<-waiting
+			_ = r.server.Close()
+			time.Sleep(time.Millisecond) // the loop is told of the server first
+			r.client.write([]byte(c.more))
+			close(closed)
+			select {
+			case res := <-parted:
+				if res.end != endServer || !c.onLoop {
+					t.Fatalf("ended by %v, on the loop", res.end)
+				}
+				if got := r.client.end(); got != "" {
+					t.Errorf("the client got %q", got)
+				}
+			case res := <-r.ended:
+				if res.end != endServer || c.onLoop {
+					t.Fatalf("ended on a goroutine: %+v", res)
+				}
+			case <-time.After(patience):
+				t.Fatal("not ended")
+			}
+		})
+	}
+}
+
 // TestWhatMessagesTouchFillsFewCacheLines: allocations of a size that is a multiple of a cache line begin with one.
 func TestWhatMessagesTouchFillsFewCacheLines(t *testing.T) {
 	const line = 64

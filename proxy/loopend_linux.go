@@ -38,10 +38,17 @@ func (r *loopRun) serverEnded(err error) {
 		r.parted = errors.Is(err, io.EOF) && !r.discarding
 		r.end(result{end: endClient})
 	case errors.Is(err, io.EOF):
+		r.parted = !owes && t != nil && t.Terminated() && len(r.kept) == 0 && r.clientIsSilent()
 		r.end(result{end: endServer})
 	default:
 		r.end(result{end: endServerLost, err: err})
 	}
+}
+
+// clientIsSilent reports whether the client has sent nothing that is unread. One that has said Terminate is not listened to any more.
+func (r *loopRun) clientIsSilent() bool {
+	n, errno := receive(r.client.fd, r.loop.buffer[:])
+	return n == 0 && (errno == 0 || isLater(errno))
 }
 
 // severed is what follows when a gate of the backend was found shut: whoever has shut it resets the backend.

@@ -37,7 +37,7 @@ type loopRun struct {
 	done     func(result)
 	deadline int64 // when the wait for the server ends, on the loop's clock
 	torn     bool  // a write to the client failed: it may have received a part of a message
-	parted   bool  // the client had ended its side, and then the server its own
+	parted   bool  // the client had ended its side, or said Terminate, and then the server its own
 	// out says that the loop does not touch the sockets any more.
 	out    atomic.Bool
 	result result // how the run ended; end is 0 when it was parked

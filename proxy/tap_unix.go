@@ -3,8 +3,8 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -16,42 +16,42 @@ const tapSize = 32 << 10
 // taps are the buffers of all connections that have something to read at the moment.
 var taps = sync.Pool{New: func() any { return new([tapSize]byte) }}
 
-// tap reads one connection. A plain TCP connection holds a buffer only while it has bytes to read, so that idle sessions cost next to nothing; TLS
-// needs one while it waits.
+// tap reads one connection. It holds a buffer only while there are bytes to read, so that idle sessions cost next to nothing.
 type tap struct {
 	conn net.Conn
-	raw  syscall.RawConn // nil: read through conn
-	buf  *[tapSize]byte
-	n    int
-	err  error
-	try  func(fd uintptr) bool // allocated once
+	raw  syscall.RawConn // nil: the connection was closed before
+	// below is what TLS reads; nil: there is no TLS.
+	below attempter
+	plain attempt
+	buf   *[tapSize]byte
+	n     int
+	err   error
+	try   func(fd uintptr) bool // allocated once
 }
 
-// newTap reads conn. plain is the same connection when nothing lies between it and the wire, else nil.
-func newTap(conn net.Conn, plain *net.TCPConn) *tap {
+// newTap reads a TCP connection, a backend, or TLS on top of a backend or a tlsSocket.
+func newTap(conn net.Conn) *tap {
 	t := &tap{conn: conn}
-	if plain != nil {
-		if raw, err := plain.SyscallConn(); err == nil {
-			t.raw = raw
-		}
-	}
 	t.try = t.tryRead
+	source, _ := conn.(syscall.Conn)
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		t.below, _ = encrypted.NetConn().(attempter)
+		source = t.below
+	}
+	if raw, err := source.SyscallConn(); err == nil {
+		t.raw = raw
+	}
 	return t
 }
 
 // read waits for bytes. They are valid until release, which must be called before the next read.
 func (t *tap) read() ([]byte, error) {
 	if t.raw == nil {
-		t.hold()
-		n, err := t.conn.Read(t.buf[:])
-		return t.buf[:n], err
+		return nil, net.ErrClosed
 	}
 	t.n, t.err = 0, nil
 	if err := t.raw.Read(t.try); err != nil {
 		return nil, err
-	}
-	if t.buf == nil {
-		return nil, t.err
 	}
 	return t.buf[:t.n], t.err
 }
@@ -59,23 +59,23 @@ func (t *tap) read() ([]byte, error) {
 // tryRead takes what is there. It reports false when there is nothing, and is called again when there may be.
 func (t *tap) tryRead(fd uintptr) bool {
 	t.hold()
-	for {
-		n, err := syscall.Read(int(fd), t.buf[:])
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			t.release()
-			return false
-		case err != nil:
-			t.err = err
-		case n == 0:
-			t.err = io.EOF
-		default:
-			t.n = n
-		}
+	if t.below == nil {
+		t.plain.begin(fd)
+		t.n, t.err = t.plain.read(t.buf[:])
+	} else {
+		t.below.begin(fd)
+		t.n, t.err = t.conn.Read(t.buf[:])
+		t.below.over()
+	}
+	if !errors.Is(t.err, notYet{}) {
 		return true
 	}
+	t.err = nil
+	if t.n > 0 { // TLS has looked for more
+		return true
+	}
+	t.release()
+	return false
 }
 
 func (t *tap) hold() {

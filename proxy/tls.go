@@ -127,25 +127,38 @@ func (b *boundedSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOp
 	return b.Signer.Sign(rand, digest, opts)
 }
 
-// prefixed is a connection of which some bytes have been read already.
-type prefixed struct {
-	net.Conn
-	prefix []byte
+// tlsSocket is a client's connection below TLS.
+type tlsSocket struct {
+	*net.TCPConn
+	prefix []byte // what of it has been read already
+	attempt
+	out *quietWriter
+}
+
+func newTLSSocket(raw *net.TCPConn, prefix []byte) *tlsSocket {
+	return &tlsSocket{TCPConn: raw, prefix: prefix, out: newQuietWriter(raw)}
 }
 
 // Read implements net.Conn.
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.prefix) > 0 {
-		n := copy(b, p.prefix)
-		p.prefix = p.prefix[n:]
+func (s *tlsSocket) Read(b []byte) (int, error) {
+	switch {
+	case len(s.prefix) > 0:
+		n := copy(b, s.prefix)
+		s.prefix = s.prefix[n:]
 		return n, nil
+	case s.attempt.on:
+		return s.attempt.read(b)
+	default:
+		return s.TCPConn.Read(b)
 	}
-	return p.Conn.Read(b)
 }
+
+// Write implements net.Conn.
+func (s *tlsSocket) Write(b []byte) (int, error) { return s.out.Write(b) }
 
 // encrypt does the server's side of a TLS handshake, whose first byte has been read.
 func (c *clientLeg) encrypt(cfg *tls.Config, first byte) (tls.ConnectionState, error) {
-	conn := tls.Server(&prefixed{Conn: c.raw, prefix: append([]byte{first}, c.ahead...)}, cfg)
+	conn := tls.Server(newTLSSocket(c.raw, append([]byte{first}, c.ahead...)), cfg)
 	c.ahead = nil
 	if err := c.charge(func() error { return conn.HandshakeContext(c.ctx) }); err != nil {
 		return tls.ConnectionState{}, err
