@@ -99,8 +99,9 @@ drivers: build ## drivers' own test suites, directly and through pgtether (an ho
 bench: ## benchmarks of the forwarding path, direct and through the proxy (BENCHTIME=1s)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./bench/...
 
-# What make bench-peers passes on, when given; PEERS may name pgtether-loops and pgtether-goroutines, HAPROXY and PGBOUNCER other builds.
-PEERS_FLAGS = $(if $(WORKLOADS),-workloads $(WORKLOADS)) $(if $(CLIENTS),-clients $(CLIENTS)) $(if $(PEERS),-peers $(PEERS)) \
+# What make bench-peers passes on, when given; PEERS may name pgtether-loops, pgtether-goroutines and, with
+# BEFORE=binary, pgtether-before; HAPROXY and PGBOUNCER other builds.
+PEERS_FLAGS = $(if $(WORKLOADS),-workloads $(WORKLOADS)) $(if $(CLIENTS),-clients $(CLIENTS)) $(if $(PEERS),-peers $(PEERS)) $(if $(BEFORE),-before $(BEFORE)) \
   $(if $(COPY_MIB),-copy-mib $(COPY_MIB)) $(if $(IDLE),-idle $(IDLE)) $(if $(HAPROXY),-haproxy $(HAPROXY)) $(if $(PGBOUNCER),-pgbouncer $(PGBOUNCER))
 
 .PHONY: bench-peers

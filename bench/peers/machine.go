@@ -38,14 +38,11 @@ func (st *stage) version(ctx context.Context, p *peer) string {
 	}
 	switch p.kind {
 	case kindPgtether:
-		set := os.Getenv("PGTETHER_FORWARDER")
-		if _, forwarder, ok := strings.Cut(p.name, "-"); ok {
-			set = forwarder
+		binary, env := st.set.pgtetherOf(p.name)
+		if inherited := os.Getenv("PGTETHER_FORWARDER"); len(env) == 0 && inherited != "" {
+			env = []string{"PGTETHER_FORWARDER=" + inherited}
 		}
-		if set != "" {
-			set = ", PGTETHER_FORWARDER=" + set
-		}
-		return ask(st.set.pgtether, "version") + ", mode observe, metrics on" + set
+		return strings.Join(append([]string{ask(binary, "version"), "mode observe", "metrics on"}, env...), ", ")
 	case kindHAProxy:
 		return ask(st.set.haproxy, "-v") + fmt.Sprintf(", mode tcp, its default of threads (%d)", runtime.NumCPU())
 	case kindPgBouncer:

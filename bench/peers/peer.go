@@ -27,6 +27,9 @@ const (
 	kindDirect    = "direct"
 )
 
+// pgtetherBefore is the peer that is another pgtether binary.
+const pgtetherBefore = "pgtether-before"
+
 // peer is one way to the server.
 type peer struct {
 	name, kind string
@@ -76,18 +79,26 @@ func loopback(addresses ...*string) error {
 	return nil
 }
 
-// startPgtether starts the built binary as a user does. It only follows: with one server there is nothing to fail over to.
-func startPgtether(ctx context.Context, st *stage, name, server string) (*peer, error) {
-	var env []string
+// pgtetherOf is which binary a peer is that is a pgtether, and with what in its environment.
+func (s settings) pgtetherOf(name string) (binary string, env []string) {
+	if name == pgtetherBefore {
+		return s.before, nil
+	}
 	if _, forwarder, ok := strings.Cut(name, "-"); ok {
 		env = []string{"PGTETHER_FORWARDER=" + forwarder}
 	}
+	return s.pgtether, env
+}
+
+// startPgtether starts a built binary as a user does. It only follows: with one server there is nothing to fail over to.
+func startPgtether(ctx context.Context, st *stage, name, server string) (*peer, error) {
+	binary, env := st.set.pgtetherOf(name)
 	dir, err := os.MkdirTemp(st.dir, name+"-")
 	if err != nil {
 		return nil, fmt.Errorf("make directory of pgtether: %w", err)
 	}
 	p, err := rig.Start(ctx, st.lab, rig.Options{
-		Binary: st.set.pgtether, Dir: dir, Env: env, Nodes: []rig.Node{{Name: lab.RegionA, Addr: server}},
+		Binary: binary, Dir: dir, Env: env, Nodes: []rig.Node{{Name: lab.RegionA, Addr: server}},
 		ListenKeys: fmt.Sprintf("tls = \"allow\"\ntls_cert = %q\ntls_key = %q", st.cert, st.key),
 		Extra:      "\n[backend]\ntls = \"disable\"\n\n[limits]\nmax_clients = 10000\n",
 	})

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -141,6 +142,7 @@ func TestSettingsThatMakeNoSenseAreRefused(t *testing.T) {
 	for _, args := range [][]string{
 		{"-workloads", "selects"}, {"-peers", "pgpool"}, {"-peers", "direct,direct"}, {"-clients", "0"}, {"-clients", "x"}, {"-rounds", "0"},
 		{"-seconds", "0"}, {"-copy-mib", "0"}, {"more"}, {"-nonsense"},
+		{"-before", "bin/old"}, {"-peers", "pgtether,pgtether-before"},
 	} {
 		if _, err := parseSettings("peers", append([]string{"-peers", "direct"}, args...)); err == nil {
 			t.Errorf("%v was accepted", args)
@@ -149,5 +151,15 @@ func TestSettingsThatMakeNoSenseAreRefused(t *testing.T) {
 	s, err := parseSettings("peers", []string{"-peers", "pgtether-loops,direct", "-rounds", "2", "-seconds", "0.5"})
 	if err != nil || s.idleRounds != 2 || s.copyRounds != 2 || s.each != 500*time.Millisecond || len(s.workloads) != len(workloads()) {
 		t.Errorf("settings %+v (%v)", s, err)
+	}
+	s, err = parseSettings("peers", []string{"-peers", "pgtether-before,pgtether-loops,pgtether", "-pgtether", "new", "-before", "old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"pgtether": "new []", "pgtether-before": "old []", "pgtether-loops": "new [PGTETHER_FORWARDER=loops]"} {
+		binary, env := s.pgtetherOf(name)
+		if got := fmt.Sprint(binary, " ", env); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
 	}
 }

@@ -25,8 +25,8 @@ type settings struct {
 	scale                          int
 	copyMiB, idle                  int
 
-	pgtether, haproxy, pgbouncer string
-	out, label                   string
+	pgtether, before, haproxy, pgbouncer string
+	out, label                           string
 }
 
 // parseSettings reads the command line; what is wrong with it has been said when it returns an error.
@@ -36,7 +36,7 @@ func parseSettings(name string, args []string) (settings, error) {
 	var seconds float64
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.StringVar(&workloads, "workloads", strings.Join(workloadNames(), ","), "what to measure, in this order")
-	f.StringVar(&peers, "peers", "pgtether,haproxy,pgbouncer,iocopy,direct", "whom to measure; pgtether-loops and pgtether-goroutines are pgtether with PGTETHER_FORWARDER set to that word")
+	f.StringVar(&peers, "peers", "pgtether,haproxy,pgbouncer,iocopy,direct", "whom to measure; pgtether-loops and pgtether-goroutines are pgtether with PGTETHER_FORWARDER set to that word, pgtether-before is the binary of -before")
 	f.StringVar(&clients, "clients", "1,32,256", "numbers of clients of the workload select; the others have their own")
 	f.IntVar(&s.rounds, "rounds", 10, "rounds; in each every peer is measured once")
 	f.IntVar(&s.copyRounds, "copy-rounds", 0, "rounds of copyout and copyin; default: -rounds")
@@ -47,6 +47,7 @@ func parseSettings(name string, args []string) (settings, error) {
 	f.IntVar(&s.copyMiB, "copy-mib", 1024, "MiB that one COPY moves")
 	f.IntVar(&s.idle, "idle", 9500, "sessions of the workload idle")
 	f.StringVar(&s.pgtether, "pgtether", "bin/pgtether", "the pgtether binary")
+	f.StringVar(&s.before, "before", "", "another pgtether binary, which -peers names pgtether-before")
 	f.StringVar(&s.haproxy, "haproxy", "", "the haproxy binary; default: that of PATH or /usr/sbin")
 	f.StringVar(&s.pgbouncer, "pgbouncer", "", "the pgbouncer binary; default: that of PATH or /usr/sbin")
 	f.StringVar(&s.out, "out", "bench/results", "folder of the report")
@@ -90,6 +91,9 @@ func (s *settings) choose(workloads, peers, clients string) (err error) {
 		if slices.Contains(s.peers[:i], p) {
 			return fmt.Errorf("read -peers %q: %s is named twice", peers, p)
 		}
+	}
+	if slices.Contains(s.peers, pgtetherBefore) != (s.before != "") {
+		return fmt.Errorf("read -before %q: want a binary if, and only if, -peers names %s", s.before, pgtetherBefore)
 	}
 	return s.findPrograms()
 }
