@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -254,5 +255,33 @@ func TestAQuietWriterFailsAsItsConnectionDoes(t *testing.T) {
 	_ = inner.Close()
 	if _, err := w.Write([]byte("hello")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a write to a closed connection: %v", err)
+	}
+}
+
+func TestWritesOfAQuietWriterDoNotMix(t *testing.T) {
+	outer, inner := tcpPair(t)
+	defer outer.Close()
+	w := newQuietWriter(inner)
+	if n, err := w.Write(nil); n != 0 || err != nil {
+		t.Errorf("a write of nothing: %d, %v", n, err)
+	}
+	const writers, size = 8, 256 << 10
+	var writing sync.WaitGroup
+	for i := range writers {
+		writing.Go(func() {
+			if n, err := w.Write(bytes.Repeat([]byte{byte(i)}, size)); n != size || err != nil {
+				t.Errorf("wrote %d bytes, %v", n, err)
+			}
+		})
+	}
+	go func() { writing.Wait(); _ = inner.Close() }()
+	got, err := io.ReadAll(outer)
+	if err != nil || len(got) != writers*size {
+		t.Fatalf("%d bytes arrived, %v", len(got), err)
+	}
+	for i := 0; i < len(got); i += size {
+		if !bytes.Equal(got[i:i+size], bytes.Repeat(got[i:i+1], size)) {
+			t.Fatalf("the bytes from %d on are of several writes", i)
+		}
 	}
 }
