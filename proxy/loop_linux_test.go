@@ -383,26 +383,38 @@ func TestALoopMissesNoEndOfAStream(t *testing.T) {
 	}
 }
 
+// startParting starts a pair whose end the channel tells, when it comes on the loop.
+func startParting(t *testing.T, f forwarder, tab *table) (*rig, chan result) {
+	t.Helper()
+	r := newRig(t, f, tab, wiring{}, false)
+	parted := make(chan result, 1)
+	r.pair.parted = func(res result) bool { parted <- res; return true }
+	return r.start(), parted
+}
+
+// holdLoop keeps the only loop from looking at its sockets until it may go on.
+func holdLoop(f forwarder) (goOn func()) {
+	holding, released := make(chan struct{}), make(chan struct{})
+	f.(*forwarders).loops.loops[0].post(func() { close(holding); <-released })
+	<-holding
+	return func() { close(released) }
+}
+
 // TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs: when the loop looks, the client has said Terminate and closed, and the server has closed already.
 func TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs(t *testing.T) {
 	f, tab := newLoops(1), newTable()
 	t.Cleanup(f.close)
 	for range 20 {
-		r := newRig(t, f, tab, wiring{}, false)
-		parted := make(chan result, 1)
-		r.pair.parted = func(res result) bool { parted <- res; return true }
-		r.start()
+		r, parted := startParting(t, f, tab)
 		r.client.write([]byte(simple("q")))
 		r.expect(r.server, simple("q"))
 		r.server.write([]byte(done + ready))
 		r.expect(r.client, done+ready)
-		waiting, closed := make(chan struct{}), make(chan struct{})
-		f.(*forwarders).loops.loops[0].post(func() { close(waiting); <-closed })
-		<-waiting
+		goOn := holdLoop(f)
 		r.client.write(sayTerminate)
 		_ = r.client.Close()
 		_ = r.server.Close()
-		close(closed)
+		goOn()
 		select {
 		case res := <-parted:
 			if res.end != endClient {
@@ -428,19 +440,14 @@ func TestAGoodbyeEndsOnTheLoopHoweverSlowTheClientIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, tab := newLoops(1), newTable()
 			t.Cleanup(f.close)
-			r := newRig(t, f, tab, wiring{}, false)
-			parted := make(chan result, 1)
-			r.pair.parted = func(res result) bool { parted <- res; return true }
-			r.start()
+			r, parted := startParting(t, f, tab)
 			r.client.write(sayTerminate)
 			r.expect(r.server, string(sayTerminate))
-			waiting, closed := make(chan struct{}), make(chan struct{})
-			f.(*forwarders).loops.loops[0].post(func() { close(waiting); <-closed })
-			<-waiting
+			goOn := holdLoop(f)
 			_ = r.server.Close()
 			time.Sleep(time.Millisecond) // the loop is told of the server first
 			r.client.write([]byte(c.more))
-			close(closed)
+			goOn()
 			select {
 			case res := <-parted:
 				if res.end != endServer || !c.onLoop {

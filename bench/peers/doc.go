@@ -5,8 +5,8 @@
 // round every peer is measured once, in an order that turns from round to round, so that a machine that grows slower burdens them all
 // alike; every measurement begins with new sessions on the server; and ratios are taken within each round before their median is taken.
 // The report holds every single measurement, those that speak against pgtether and those that failed included. A peer's processor time
-// counts its whole process and is read while the load is
-// steady: neither logins at the start nor goodbyes at the end are in it, but where they are what is measured.
+// counts its whole process and is read while the load is steady: neither logins at the start nor goodbyes at the end are in it, but where
+// they are what is measured.
 //
 // What it never does: touch a process that it has not started, listen on anything but loopback, or leave something running, interrupted
 // or not.
