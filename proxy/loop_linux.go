@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -27,6 +26,12 @@ const (
 	fetchAhead = 8
 	// politeAfter is how often a wait is interrupted before it becomes an ordinary one: with nothing to do, every 10 to 20 ms.
 	politeAfter = 3
+	// yieldEvery is less than the ten milliseconds after which the runtime interrupts who has not given up its processor, which costs a signal, a failed
+	// wait and a thread woken to look for work: at one client a tenth of the processor time.
+	yieldEvery = 5 * time.Millisecond
+	// crowd is how many sockets are ready at once when the machine is full. Then the interruption is left to the runtime: where hundreds of processes wait
+	// for a core, the thread that it wakes gets one sooner than the loop's own, and without it p99 was 1.03 to 1.07 at 256 clients.
+	crowd = 16
 	// expiryEvery is how exactly a loop's deadlines are kept.
 	expiryEvery = 100 * time.Millisecond
 )
@@ -69,6 +74,8 @@ type eventLoop struct {
 	closing  bool
 	heard    uint64 // the newest epoch of which something was written to a client since the last wait
 	clock    int64  // nanoseconds since heardBase, after the last wait
+	yielded  int64  // when the processor was last given up, on the same clock
+	signals  uint64 // waits that the runtime interrupted
 	fetched  uint64 // of no meaning: it keeps fetch from being nothing
 	received struct{ fromClients, fromServers uint64 }
 }
@@ -140,6 +147,10 @@ func (l *eventLoop) run() {
 			rest = rest[len(some):]
 		}
 		l.settleAccounts(n)
+		if n < crowd && l.clock-l.yielded >= int64(yieldEvery) {
+			l.yielded = l.clock
+			yield()
+		}
 		if l.told {
 			l.told = false
 			l.obey()
@@ -169,8 +180,9 @@ func (l *eventLoop) wait() int {
 			l.polite = l.polite && n == 0
 			return int(n)
 		}
-		// Interrupted: somebody wants this processor, or has waited for it for ten milliseconds.
-		runtime.Gosched()
+		// Interrupted: somebody wants this processor, or it was not given up for ten milliseconds.
+		l.signals++
+		yield()
 		l.polite = l.polite || interrupted >= politeAfter
 	}
 }
