@@ -18,10 +18,7 @@ import (
 // After a cut no byte may reach a backend, and nothing that a backend says may reach a client. Both ends stamp what they send with whether the cut had
 // returned before they sent it: a stamped message on the other side is a violation, whatever the kernel had in its buffers.
 func TestNothingSentAfterACutArrives(t *testing.T) {
-	pairs := 1000
-	if raceEnabled {
-		pairs = 150
-	}
+	const pairs = 1000
 	for name, newForwarder := range implementations {
 		for _, w := range []wiring{{}, {client: true, server: true}} {
 			t.Run(name+"/"+w.String(), func(t *testing.T) {
