@@ -51,6 +51,8 @@ func onLoops(t testing.TB, n int) (newPair func() *rig) {
 	return func() *rig { return newRig(t, f, tab, wiring{}, false) }
 }
 
+func onlyLoop(f forwarder) *eventLoop { return f.(*forwarders).loops.loops[0] }
+
 func TestPlainPairsRunOnLoopsAndTLSPairsOnGoroutines(t *testing.T) {
 	f, tab := newLoops(1), newTable()
 	t.Cleanup(f.close)
@@ -384,9 +386,7 @@ func TestALoopMissesNoEndOfAStream(t *testing.T) {
 }
 
 // startParting starts a pair whose end the channel tells, when it comes on the loop.
-func startParting(t *testing.T, f forwarder, tab *table) (*rig, chan result) {
-	t.Helper()
-	r := newRig(t, f, tab, wiring{}, false)
+func startParting(r *rig) (*rig, chan result) {
 	parted := make(chan result, 1)
 	r.pair.parted = func(res result) bool { parted <- res; return true }
 	return r.start(), parted
@@ -395,22 +395,21 @@ func startParting(t *testing.T, f forwarder, tab *table) (*rig, chan result) {
 // holdLoop keeps the only loop from looking at its sockets until it may go on.
 func holdLoop(f forwarder) (goOn func()) {
 	holding, released := make(chan struct{}), make(chan struct{})
-	f.(*forwarders).loops.loops[0].post(func() { close(holding); <-released })
+	onlyLoop(f).post(func() { close(holding); <-released })
 	<-holding
 	return func() { close(released) }
 }
 
 // TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs: when the loop looks, the client has said Terminate and closed, and the server has closed already.
 func TestAGoodbyeEndsOnTheLoopHoweverQuickTheServerIs(t *testing.T) {
-	f, tab := newLoops(1), newTable()
-	t.Cleanup(f.close)
+	newPair := onLoops(t, 1)
 	for range 20 {
-		r, parted := startParting(t, f, tab)
+		r, parted := startParting(newPair())
 		r.client.write([]byte(simple("q")))
 		r.expect(r.server, simple("q"))
 		r.server.write([]byte(done + ready))
 		r.expect(r.client, done+ready)
-		goOn := holdLoop(f)
+		goOn := holdLoop(r.forwarder)
 		r.client.write(sayTerminate)
 		_ = r.client.Close()
 		_ = r.server.Close()
@@ -438,12 +437,10 @@ func TestAGoodbyeEndsOnTheLoopHoweverSlowTheClientIs(t *testing.T) {
 		"something follows unread": {simple("nobody reads this"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, tab := newLoops(1), newTable()
-			t.Cleanup(f.close)
-			r, parted := startParting(t, f, tab)
+			r, parted := startParting(onLoops(t, 1)())
 			r.client.write(sayTerminate)
 			r.expect(r.server, string(sayTerminate))
-			goOn := holdLoop(f)
+			goOn := holdLoop(r.forwarder)
 			_ = r.server.Close()
 			time.Sleep(time.Millisecond) // the loop is told of the server first
 			r.client.write([]byte(c.more))

@@ -427,7 +427,7 @@ func TestADoorThatFailsKeepsNoLoop(t *testing.T) {
 		logins[i] = h.dial()
 	}
 	eventually(t, "they are on the loop", func() bool { n, _ := h.seated(); return n == len(logins) })
-	loop := h.forwarder.(*forwarders).loops.loops[0]
+	loop := onlyLoop(h.forwarder)
 	loop.post(func() { loop.doors[0].end(syscall.EPERM) })
 	for _, c := range logins {
 		c.write(startupPacket(pgwire.Version30, "user", "app", "database", "db"))

@@ -12,10 +12,8 @@ import (
 // The runtime interrupts who keeps a processor for ten milliseconds: a busy loop gives it up before, and so is left alone. On a machine that lets it wait
 // for that long itself it cannot, so the best of some attempts counts.
 func TestABusyLoopIsNotInterrupted(t *testing.T) {
-	f := newLoops(1)
-	t.Cleanup(f.close)
-	trip := newRoundTrip(t, newRig(t, f, newTable(), wiring{}, false).start())
-	loop := f.(*forwarders).loops.loops[0]
+	r := onLoops(t, 1)().start()
+	trip, loop := newRoundTrip(t, r), onlyLoop(r.forwarder)
 	signals := func() (n uint64) {
 		loop.call(func() { n = loop.signals })
 		return n
