@@ -102,7 +102,7 @@ bench: ## benchmarks of the forwarding path, direct and through the proxy (BENCH
 # What make bench-peers passes on, when given; PEERS may name pgtether-loops, pgtether-goroutines and, with
 # BEFORE=binary, pgtether-before; HAPROXY and PGBOUNCER other builds.
 PEERS_FLAGS = $(if $(WORKLOADS),-workloads $(WORKLOADS)) $(if $(CLIENTS),-clients $(CLIENTS)) $(if $(PEERS),-peers $(PEERS)) $(if $(BEFORE),-before $(BEFORE)) \
-  $(if $(COPY_MIB),-copy-mib $(COPY_MIB)) $(if $(IDLE),-idle $(IDLE)) $(if $(HAPROXY),-haproxy $(HAPROXY)) $(if $(PGBOUNCER),-pgbouncer $(PGBOUNCER))
+  $(if $(ROWS),-rows $(ROWS)) $(if $(COPY_MIB),-copy-mib $(COPY_MIB)) $(if $(IDLE),-idle $(IDLE)) $(if $(HAPROXY),-haproxy $(HAPROXY)) $(if $(PGBOUNCER),-pgbouncer $(PGBOUNCER))
 
 .PHONY: bench-peers
 bench-peers: build ## beside HAProxy, PgBouncer, io.Copy and no proxy: half an hour, report in bench/results (ROUNDS=10 SECONDS=3 WORKLOADS=select,tpcb,...)

@@ -40,7 +40,7 @@ func measureTLS(ctx context.Context, st *stage, p *peer, clients int) (_ Result,
 	latencies, failures := make([][]time.Duration, clients), make([]error, clients)
 	for i, s := range sessions {
 		all.Go(func() {
-			if latencies[i], failures[i] = s.query(st.set.scale*100_000, &phase); failures[i] != nil {
+			if latencies[i], failures[i] = s.query(st.set.rows, &phase); failures[i] != nil {
 				cancel()
 			}
 		})

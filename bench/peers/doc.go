@@ -3,7 +3,9 @@
 //
 // What makes the numbers comparable: all peers run side by side in front of one server, and only one is under load at a time; in each
 // round every peer is measured once, in an order that turns from round to round, so that a machine that grows slower burdens them all
-// alike; every measurement begins with new sessions on the server; and ratios are taken within each round before their median is taken.
+// alike; every measurement begins with new sessions on the server; the selects read few rows, so that the slowest transactions are not those
+// that met a page of the tables which their session had not touched before; and ratios are taken within each round before their median is
+// taken.
 // The report holds every single measurement, those that speak against pgtether and those that failed included. A peer's processor time
 // counts its whole process and is read while the load is steady: neither logins at the start nor goodbyes at the end are in it, but where
 // they are what is measured.

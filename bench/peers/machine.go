@@ -20,7 +20,7 @@ func describe(ctx context.Context, st *stage) ([][2]string, error) {
 	head := [][2]string{
 		{"date", time.Now().Format("2006-01-02 15:04 MST")},
 		{"machine", fmt.Sprintf("%d × %s, Linux %s", runtime.NumCPU(), processor(), firstLine(os.ReadFile("/proc/sys/kernel/osrelease")))},
-		{"PostgreSQL", postgres + ", one server, fsync off, pgbench scale " + strconv.Itoa(st.set.scale)},
+		{"PostgreSQL", postgres + ", one server, fsync off, pgbench scale " + strconv.Itoa(st.set.scale) + ", of which the selects read " + strconv.Itoa(st.set.rows) + " rows"},
 	}
 	for _, p := range st.peers {
 		head = append(head, [2]string{p.name, st.version(ctx, p)})

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -116,6 +117,44 @@ func TestNoSessionOfTheServerOutlivesItsMeasurement(t *testing.T) {
 			t.Errorf("the oldest session is of %q, in the measurement before it was of %q", oldest, before)
 		}
 		before = oldest
+	}
+}
+
+// Each page of the tables that a new session reads for the first time is a page fault of the server's, and the slowest transactions would tell of
+// those instead of the proxy.
+func TestTheSelectsReadNoMoreRowsThanTheyAreTold(t *testing.T) {
+	t.Parallel()
+	st, err := setStage(t.Context(), tiny(t, "-peers", "pgtether", "-rows", "70"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := st.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := st.node.Exec(t.Context(), st.lab.AppDatabase, `DELETE FROM pgbench_accounts WHERE aid > 70`); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"select", "tls", "connect"} {
+		if err := st.node.Exec(t.Context(), st.lab.AppDatabase, `SELECT pg_stat_reset()`); err != nil {
+			t.Fatal(err)
+		}
+		w, _ := workloadNamed(name)
+		if _, err := st.measure(t.Context(), w, st.peers[0], 2); err != nil {
+			t.Fatal(name, err)
+		}
+		if err := st.endSessions(t.Context()); err != nil { // they tell what they have read when they end
+			t.Fatal(err)
+		}
+		var asked, found int
+		row, err := st.node.QueryText(t.Context(), st.lab.AppDatabase, `SELECT idx_scan || ' ' || idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'pgbench_accounts'`)
+		if err == nil {
+			_, err = fmt.Sscan(row, &asked, &found)
+		}
+		if err != nil || asked == 0 || found != asked {
+			t.Errorf("%s asked for %d rows, %d of them within those it was told (%v)", name, asked, found, err)
+		}
 	}
 }
 

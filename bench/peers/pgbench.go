@@ -15,7 +15,12 @@ import (
 )
 
 func measureSelect(ctx context.Context, st *stage, p *peer, clients int) (Result, error) {
-	return st.underPgbench(ctx, p, clients, hasGrown, "--select-only", "--protocol=prepared")
+	return st.underPgbench(ctx, p, clients, hasGrown, "--select-only", st.readRows(), "--protocol=prepared")
+}
+
+// readRows has pgbench's select read so many rows: it draws them from rowsOfScale times a scale that it takes from the tables unless it is told.
+func (st *stage) readRows() string {
+	return fmt.Sprintf("--define=scale=%g", float64(st.set.rows)/rowsOfScale)
 }
 
 func measureTPCB(ctx context.Context, st *stage, p *peer, clients int) (Result, error) {
@@ -26,7 +31,7 @@ func measureTPCB(ctx context.Context, st *stage, p *peer, clients int) (Result, 
 // There is no login before the load, so none is waited for.
 func measureConnect(ctx context.Context, st *stage, p *peer, clients int) (Result, error) {
 	atOnce := func(string) bool { return true }
-	r, err := st.underPgbench(ctx, p, clients, atOnce, "--select-only", "--connect", "--jobs", strconv.Itoa(clients))
+	r, err := st.underPgbench(ctx, p, clients, atOnce, "--select-only", st.readRows(), "--connect", "--jobs", strconv.Itoa(clients))
 	delete(r, median)
 	delete(r, slowest)
 	return r, err

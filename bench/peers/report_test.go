@@ -141,15 +141,15 @@ func TestALogIsReadWithinItsWindow(t *testing.T) {
 func TestSettingsThatMakeNoSenseAreRefused(t *testing.T) {
 	for _, args := range [][]string{
 		{"-workloads", "selects"}, {"-peers", "pgpool"}, {"-peers", "direct,direct"}, {"-clients", "0"}, {"-clients", "x"}, {"-rounds", "0"},
-		{"-seconds", "0"}, {"-copy-mib", "0"}, {"more"}, {"-nonsense"},
+		{"-seconds", "0"}, {"-copy-mib", "0"}, {"-rows", "-1"}, {"-rows", "100001", "-scale", "1"}, {"more"}, {"-nonsense"},
 		{"-before", "bin/old"}, {"-peers", "pgtether,pgtether-before"},
 	} {
 		if _, err := parseSettings("peers", append([]string{"-peers", "direct"}, args...)); err == nil {
 			t.Errorf("%v was accepted", args)
 		}
 	}
-	s, err := parseSettings("peers", []string{"-peers", "pgtether-loops,direct", "-rounds", "2", "-seconds", "0.5"})
-	if err != nil || s.idleRounds != 2 || s.copyRounds != 2 || s.each != 500*time.Millisecond || len(s.workloads) != len(workloads()) {
+	s, err := parseSettings("peers", []string{"-peers", "pgtether-loops,direct", "-rounds", "2", "-seconds", "0.5", "-rows", "0", "-scale", "2"})
+	if err != nil || s.rows != 200_000 || s.idleRounds != 2 || s.copyRounds != 2 || s.each != 500*time.Millisecond || len(s.workloads) != len(workloads()) {
 		t.Errorf("settings %+v (%v)", s, err)
 	}
 	s, err = parseSettings("peers", []string{"-peers", "pgtether-before,pgtether-loops,pgtether", "-pgtether", "new", "-before", "old"})

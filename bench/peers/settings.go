@@ -23,11 +23,15 @@ type settings struct {
 	each                           time.Duration // one measurement of a load that goes on
 	threads                        int           // of pgbench
 	scale                          int
+	rows                           int // of those of the scale, that the selects read
 	copyMiB, idle                  int
 
 	pgtether, before, haproxy, pgbouncer string
 	out, label                           string
 }
+
+// rowsOfScale is how many accounts pgbench makes for each step of its scale.
+const rowsOfScale = 100_000
 
 // parseSettings reads the command line; what is wrong with it has been said when it returns an error.
 func parseSettings(name string, args []string) (settings, error) {
@@ -44,6 +48,7 @@ func parseSettings(name string, args []string) (settings, error) {
 	f.Float64Var(&seconds, "seconds", 3, "length of one measurement")
 	f.IntVar(&s.threads, "threads", 1, "threads of pgbench (-j)")
 	f.IntVar(&s.scale, "scale", 10, "scale of pgbench's tables")
+	f.IntVar(&s.rows, "rows", 1000, "rows that the selects read; 0: all of the tables'")
 	f.IntVar(&s.copyMiB, "copy-mib", 1024, "MiB that one COPY moves")
 	f.IntVar(&s.idle, "idle", 9500, "sessions of the workload idle")
 	f.StringVar(&s.pgtether, "pgtether", "bin/pgtether", "the pgtether binary")
@@ -55,6 +60,7 @@ func parseSettings(name string, args []string) (settings, error) {
 	if err := f.Parse(args); err != nil {
 		return s, err
 	}
+	s.rows = cmp.Or(s.rows, s.scale*rowsOfScale)
 	s.each = time.Duration(seconds * float64(time.Second))
 	s.copyRounds, s.idleRounds = cmp.Or(s.copyRounds, s.rounds), min(s.idleRounds, s.rounds)
 	err := s.choose(workloads, peers, clients)
@@ -124,6 +130,8 @@ func (s *settings) check(rest []string) error {
 		return errors.New("read -rounds: want at least one")
 	case s.each < 100*time.Millisecond:
 		return errors.New("read -seconds: want at least 0.1")
+	case s.rows < 1 || s.rows > s.scale*rowsOfScale:
+		return fmt.Errorf("read -rows: want at most %d, the rows of the scale", s.scale*rowsOfScale)
 	case s.threads < 1 || s.scale < 1 || s.copyMiB < 1 || s.idle < 1:
 		return errors.New("read -threads, -scale, -copy-mib, -idle: want at least one of each")
 	}
