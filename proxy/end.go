@@ -56,6 +56,7 @@ func (s *session) over(err error) {
 	s.client.leave()
 	defer s.srv.roster.remove(s)
 	defer s.leave()
+	s.srv.credentials.release(s.learned)
 	result, refused := s.comeOut(err)
 	if !s.complete.IsZero() {
 		s.observeHold()
@@ -66,6 +67,8 @@ func (s *session) over(err error) {
 	}
 	s.logRefusal(result, err)
 	switch {
+	case errors.Is(err, errTorn):
+		s.client.close()
 	case refused != nil:
 		s.refuse(refused)
 	case result == loginServerRefused:

@@ -262,16 +262,23 @@ func (c *testClient) messages() []string {
 
 // message reads and renders one message.
 func (c *testClient) message() (string, error) {
+	typ, body, err := c.frame()
+	if err != nil {
+		return "", err
+	}
+	return render(typ, body), nil
+}
+
+// frame reads one message.
+func (c *testClient) frame() (typ byte, body []byte, err error) {
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	var head [5]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return "", err
+		return 0, nil, err
 	}
-	body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
-	if _, err := io.ReadFull(c, body); err != nil {
-		return "", err
-	}
-	return render(head[0], body), nil
+	body = make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+	_, err = io.ReadFull(c, body)
+	return head[0], body, err
 }
 
 func render(typ byte, body []byte) string {

@@ -39,6 +39,8 @@ var (
 	errUnproven = errors.New("backend did not prove to be the writer")
 	// errServerFull: the node has no connection left, and logins that wait for their clients hold some.
 	errServerFull = errors.New("server is full while silent logins hold connections")
+	// errTorn: the client has been sent a part of what it was to be told. Nothing else can be said to it.
+	errTorn = errors.New("client was told a part")
 	// errNotServing: the node's first answer was that it does not take logins now (57P01, 57P02, 57P03).
 	errNotServing = errors.New("node does not take logins now")
 )
@@ -51,14 +53,15 @@ type exchange struct {
 	in     *frames
 	// firstBy is when the backend must have given its first answer.
 	firstBy time.Time
-	// answered says that it did; spoken that something of it has reached the client: from then on the login cannot be held again.
+	// answered says that it did; spoken that something of it has reached the client: from then on the login cannot be held again, but see admitted.
 	answered, spoken bool
 	// withheld is the server's last word of SASL, which goes with what follows.
 	withheld []byte
 	// negotiated is what the client still has to be told about the protocol version; version is what is spoken.
 	negotiated *pgwire.NegotiateProtocolVersion
 	version    pgwire.Version
-	// again is set when the proxy logs in for a session that is there already: its client is told nothing, and there is no ticket.
+	// again is set when the proxy logs in in its client's place: for a login that has to begin again, or for a session that is there already, whose
+	// client is told nothing and which has no ticket.
 	again *relogin
 
 	// seen looks on, and keeps what a later login of the role can be made from.
@@ -126,7 +129,7 @@ func (x *exchange) negotiate(body []byte) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", err, errNonsense)
 	case x.again != nil && n.Version != x.version:
-		return fmt.Errorf("protocol %s in the place of %s: %w", n.Version, x.version, errServerRefused)
+		return &reloginError{fmt.Errorf("protocol %s in the place of %s", n.Version, x.version)}
 	case x.again != nil:
 		return nil // its client knows
 	case x.spoken || n.Version > x.version:
@@ -267,7 +270,7 @@ func (x *exchange) serverError(before, frame []byte) error {
 	if !x.spoken && isNotServing(frame) {
 		return fmt.Errorf("%s %s: %w", fields.SQLState, fields.Message, errNotServing)
 	}
-	if x.again != nil {
+	if x.ticket == nil {
 		if fields.SQLState == tooManyConnections {
 			return errServerFull
 		}
@@ -293,6 +296,10 @@ func isNotServing(frame []byte) bool {
 
 // tell passes the server's words on to the client, after what the client has to know about the protocol version.
 func (x *exchange) tell(words []byte) error {
+	if !x.b.toClient.enter() {
+		return x.backendError(errSevered)
+	}
+	defer x.b.toClient.leave()
 	if len(x.withheld) > 0 {
 		words = append(x.withheld, words...)
 		x.withheld = nil
@@ -301,12 +308,11 @@ func (x *exchange) tell(words []byte) error {
 		words = append(x.negotiated.Append(nil), words...)
 		x.negotiated = nil
 	}
-	if !x.b.toClient.enter() {
-		return x.backendError(errSevered)
-	}
-	defer x.b.toClient.leave()
 	x.spoken = true
-	_, err := x.s.client.Write(words)
+	n, err := x.s.client.Write(words)
+	if err != nil && n > 0 {
+		err = fmt.Errorf("%w: %w", errTorn, err)
+	}
 	return err
 }
 
@@ -324,7 +330,7 @@ func (x *exchange) receive() ([]byte, error) {
 	if err != nil {
 		return nil, x.backendError(err)
 	}
-	if !x.answered && x.again == nil {
+	if !x.answered && x.ticket != nil {
 		x.s.place.answered()
 		if !isNotServing(frame) {
 			x.ticket.worked()

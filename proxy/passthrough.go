@@ -29,7 +29,7 @@ func (s *session) attemptOpaque(t *ticket, first []byte) error {
 	firstBy := time.Now().Add(s.cfg.Backend.ConnectTimeout)
 	b, err := s.srv.dial(s.client.ctx, t.route, firstBy, s.client)
 	if err != nil {
-		return s.afterFailure(t, err, false)
+		return s.afterFailure(t, err, true)
 	}
 	if err = s.proveOpaque(t, b, firstBy); err == nil {
 		return s.pinOpaque(b, first)
@@ -38,7 +38,7 @@ func (s *session) attemptOpaque(t *ticket, first []byte) error {
 	if errors.Is(err, errNodeInClear) {
 		return s.answerNo()
 	}
-	return s.afterFailure(t, err, false)
+	return s.afterFailure(t, err, true)
 }
 
 // proveOpaque asks the node for TLS where the client has asked for it, and then whether it is the writer.

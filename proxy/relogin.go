@@ -21,6 +21,15 @@ var (
 	errReloginOver = errors.New("login is over")
 )
 
+// reloginError is why the proxy cannot log in in its client's place: the key is gone, or the server does not ask for what it would answer. Another
+// attempt would end in the same way.
+type reloginError struct{ err error }
+
+func (e *reloginError) Error() string { return "log in again: " + e.err.Error() }
+
+// Unwrap returns what went wrong.
+func (e *reloginError) Unwrap() error { return e.err }
+
 // relogin is one login at a server with a credential. Its key is its own: it outlives a wipe of the credential and is wiped when the login ends,
 // well or not, at the latest by end.
 //
@@ -63,7 +72,7 @@ func (c *credential) begin(encrypted bool) *relogin {
 // caller clears it when it is sent. done comes with AuthenticationOk. After done or an error the login is over. An error shows no secret.
 func (r *relogin) step(frame []byte) (reply []byte, done bool, err error) {
 	if r.over != nil {
-		return nil, false, fmt.Errorf("log in again: %w", r.over)
+		return nil, false, &reloginError{r.over}
 	}
 	body, err := authBody(frame)
 	if err == nil {
@@ -78,7 +87,7 @@ func (r *relogin) step(frame []byte) (reply []byte, done bool, err error) {
 	}
 	if err != nil {
 		r.end()
-		return nil, false, fmt.Errorf("log in again: %w", err)
+		return nil, false, &reloginError{err}
 	}
 	if done {
 		r.end()

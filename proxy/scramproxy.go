@@ -34,11 +34,14 @@ func (x *exchange) answerSASL(offer []byte) error {
 	}
 	key, _ := server.ClientKey()
 	defer key.Wipe()
-	if err := x.authenticateSelf(key, verifier, offer); err != nil {
-		return x.refuseClient(role, err)
-	}
 	x.seen.proved(key.Clone(), verifier)
-	return x.tell(authFrame('R', final))
+	if err = x.authenticateSelf(key, verifier, offer); err != nil {
+		err = x.refuseClient(role, err)
+	}
+	if err == nil || isBackends(err) { // the client has heard nothing else
+		x.withheld = authFrame('R', final)
+	}
+	return err
 }
 
 // authenticateClient is the exchange with the client. It returns the server's last word, which the client must not see before the server itself has

@@ -45,8 +45,16 @@ func keyOf(t testing.TB, password, salt string) (scram.Verifier, scram.ClientKey
 	return scram.Verifier{Iterations: 4096, Salt: []byte(salt), StoredKey: stored[:], ServerKey: mac(salted, "Server Key")}, key
 }
 
-// withSCRAM is the script of a server that knows a verifier. bend may change what it says, by step.
+// withSCRAM is the script of a writer that knows a verifier. bend may change what it says, by step.
 func withSCRAM(v scram.Verifier, bend func(step int, body []byte) []byte) func(*fakeConn) {
+	return afterSCRAM(v, bend, func(c *fakeConn) {
+		c.loggedIn("off")
+		c.serve()
+	})
+}
+
+// afterSCRAM is the script of a server that goes on with admit once it has found the client's proof right.
+func afterSCRAM(v scram.Verifier, bend func(step int, body []byte) []byte, admit func(*fakeConn)) func(*fakeConn) {
 	return func(c *fakeConn) {
 		if !c.accept() {
 			return
@@ -74,8 +82,7 @@ func withSCRAM(v scram.Verifier, bend func(step int, body []byte) []byte) func(*
 			}
 			say(step, reply)
 			if done {
-				c.loggedIn("off")
-				c.serve()
+				admit(c)
 				return
 			}
 		}

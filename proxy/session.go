@@ -62,6 +62,8 @@ type session struct {
 	// learned is what the proxy can log in with as the session's role again; without it unlearned says why. Set before the session is pinned.
 	learned   *credential
 	unlearned string
+	// admitted is what is left of a login that its server has let in and that has to begin again; nil: there was none.
+	admitted *admitted
 	// mu is held while the pair is handed over, so that a drain comes after that, and guards ending: the session has ended, but for its last words.
 	mu     sync.Mutex
 	ending bool
@@ -162,7 +164,7 @@ func (s *session) evict(why error) {
 	s.client.abort(why)
 }
 
-// untilPinned waits for a writer and tries it, again and again while the client has heard nothing and has budget left.
+// untilPinned waits for a writer and tries it, again and again while the login can be begun once more and has budget left.
 func (s *session) untilPinned(attempt func(*ticket) error) error {
 	w := &waiter{budget: s.cfg.Hold.Login}
 	for {
@@ -239,7 +241,7 @@ func (s *session) await(w *waiter) (*ticket, error) {
 	return t, err
 }
 
-// againError says that the login may wait for a writer again: the client has heard nothing yet.
+// againError says that the login may wait for a writer again: the client has heard nothing yet, or nothing that has to be said twice.
 type againError struct{ err error }
 
 func (e *againError) Error() string { return e.err.Error() }
@@ -252,7 +254,7 @@ func (s *session) attempt(t *ticket) error {
 	firstBy := time.Now().Add(s.cfg.Backend.ConnectTimeout)
 	b, err := s.reach(t.route, firstBy)
 	if err != nil {
-		return s.afterFailure(t, err, false)
+		return s.afterFailure(t, err, true)
 	}
 	x := &exchange{s: s, b: b, ticket: t, firstBy: firstBy, negotiated: s.negotiated, version: s.startup.Version,
 		seen: watch{blind: !s.cfg.hasVerifiers()}}
@@ -261,6 +263,9 @@ func (s *session) attempt(t *ticket) error {
 	}
 	if err = b.encrypt(s.cfg, firstBy); err == nil {
 		x.in = newFrames(b.conn)
+		if s.admitted != nil {
+			defer s.admitted.enter(x)()
+		}
 		err = x.run()
 	}
 	if err == nil {
@@ -270,24 +275,28 @@ func (s *session) attempt(t *ticket) error {
 		x.in.free()
 		return nil
 	}
-	if len(x.withheld) > 0 {
+	s.client.leave()
+	again := s.mayBeginAgain(x, err)
+	if !again && x.again == nil && len(x.withheld) > 0 && (x.isLetIn() || x.seen.verifier == nil) { // the proxy's own word needs the server's first
 		_ = x.tell(nil)
 	}
-	s.client.leave()
 	x.seen.wipe()
 	s.srv.dispose(b, false)
-	return s.afterFailure(t, err, x.spoken)
+	return s.afterFailure(t, err, again)
 }
 
-// afterFailure says what a failed attempt means for the login.
-func (s *session) afterFailure(t *ticket, err error, spoken bool) error {
+// afterFailure says what a failed attempt means for the login; again says that it can be begun once more.
+func (s *session) afterFailure(t *ticket, err error, again bool) error {
 	var refused *refusedError
+	var failed *reloginError
 	switch {
-	case errors.As(err, &refused), errors.Is(err, errServerRefused), errors.Is(err, errBadAnswer), errors.Is(err, errServerFull):
+	case errors.As(err, &refused), errors.Is(err, errTorn), errors.Is(err, errServerRefused), errors.Is(err, errBadAnswer), errors.Is(err, errServerFull):
 		return err
+	case errors.As(err, &failed):
+		return refuse(pgwire.WriterUnproven, err.Error())
 	case t.route.ctx.Err() != nil: // the epoch was cut meanwhile: that is what ended whatever was going on
 		err = fmt.Errorf("%w: %w", context.Cause(t.route.ctx), err)
-		if !spoken && s.client.resume() == nil {
+		if again && s.client.resume() == nil {
 			return &againError{err: err}
 		}
 		return refuse(s.srv.hold.why(), err.Error())
@@ -295,7 +304,7 @@ func (s *session) afterFailure(t *ticket, err error, spoken bool) error {
 		return context.Cause(s.client.ctx)
 	case !isBackends(err):
 		return err
-	case spoken, errors.Is(err, errNonsense):
+	case !again, errors.Is(err, errNonsense):
 		s.srv.noteFailure(t.route.Route, err)
 		return refuse(pgwire.WriterUnproven, err.Error())
 	default:
@@ -318,12 +327,12 @@ func (s *session) deliver(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	words = slices.Insert(words, 0, x.withheld...)
-	x.withheld = nil
-	if err = x.tell(words); err == nil {
-		if err = s.client.resume(); errors.Is(err, errShuttingDown) { // to its client this is a session already
-			err = refuse(pgwire.Drained, "")
-		}
+	unsaid := x.withheld
+	words, x.withheld = slices.Insert(words, 0, unsaid...), nil
+	if err = x.tell(words); err != nil {
+		x.withheld = unsaid
+	} else if err = s.client.resume(); errors.Is(err, errShuttingDown) { // to its client this is a session already
+		err = refuse(pgwire.Drained, "")
 	}
 	if err != nil {
 		s.forget()
@@ -349,9 +358,16 @@ func (s *session) prepareMove(x *exchange, tracker *pgwire.Tracker) {
 		x.seen.wipe()
 		return
 	}
+	if s.admitted == nil {
+		s.learn(x)
+	}
+	tracker.Remember(s.srv.texts)
+}
+
+// learn keeps what the proxy can log in with as the session's role again.
+func (s *session) learn(x *exchange) {
 	atHand := s.cfg.Verifiers == VerifiersAtHand && s.client.seat == nil // whoever is asked may log, which no event loop waits for
 	s.learned, s.unlearned = s.srv.credentials.learn(s.who.user, &x.seen, x.b.isEncrypted(), atHand)
-	tracker.Remember(s.srv.texts)
 }
 
 // issueKey puts the client's own cancel key in the place of the backend's.
