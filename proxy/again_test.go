@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -80,7 +82,7 @@ func TestALoginThatWasLetInByTheWrongServerIsHeldWhenItsKeyIsKnown(t *testing.T)
 		},
 		"the epoch is cut": func(h *harness, c *fakeConn) {
 			c.sendMessages(&pgproto3.AuthenticationOk{})
-			time.Sleep(100 * time.Millisecond) // the proxy has it; one that has not would have to ask its client again
+			time.Sleep(300 * time.Millisecond) // the proxy has it; one that has not would have to ask its client again
 			h.Cut(1, pgwire.WriterLost)
 			_, _, _ = c.read()
 		},
@@ -107,30 +109,39 @@ func TestALoginThatWasLetInByTheWrongServerIsHeldWhenItsKeyIsKnown(t *testing.T)
 	}
 }
 
-// conversationWith logs in by SCRAM message by message, so that one which is said twice shows, and returns what it was told.
-func conversationWith(t *testing.T, c *testClient, v scram.Verifier, key scram.ClientKey) (told []string) {
+// converse logs in by SCRAM message by message, so that one which is said twice shows, and tells what it was told.
+func converse(t *testing.T, c *testClient, v scram.Verifier, key scram.ClientKey) <-chan []string {
 	t.Helper()
 	client, err := scram.NewClient(key, v, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		typ, body, err := c.frame()
-		if err != nil {
-			t.Fatalf("after %q: %v", told, err)
+	result := make(chan []string, 1)
+	go func() {
+		var told []string
+		defer func() { result <- told }()
+		for {
+			typ, body, err := c.frame()
+			if err != nil {
+				told = append(told, err.Error())
+				return
+			}
+			told = append(told, render(typ, body))
+			if typ != 'R' || told[len(told)-1] == "R 0" {
+				told = append(told, c.messages()...)
+				return
+			}
+			reply, _, err := client.Step(body)
+			if err != nil {
+				told = append(told, err.Error())
+				return
+			}
+			if reply != nil {
+				c.write(authFrame('p', reply))
+			}
 		}
-		told = append(told, render(typ, body))
-		if typ != 'R' || strings.HasSuffix(told[len(told)-1], "R 0") {
-			return append(told, c.messages()...)
-		}
-		reply, _, err := client.Step(body)
-		if err != nil {
-			t.Fatalf("after %q: %v", told, err)
-		}
-		if reply != nil {
-			c.write(authFrame('p', reply))
-		}
-	}
+	}()
+	return result
 }
 
 func TestALoginThatBeginsAgainHearsNothingTwice(t *testing.T) {
@@ -139,28 +150,28 @@ func TestALoginThatBeginsAgainHearsNothingTwice(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			onEachForwarder(t, func(t *testing.T) {
 				h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
+				var tried atomic.Int32
 				standby := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
+					tried.Add(1)
 					c.loggedIn("on")
 					c.serve()
 				}))
 				starting := startFakePG(t, func(c *fakeConn) {
 					if c.accept() {
+						tried.Add(1)
 						c.sendMessages(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P03", Message: "the database system is starting up"})
 					}
 				})
 				writer := startFakePG(t, withSCRAM(v, nil))
 				h.open(standby.route(1))
 				c := h.start()
-				got := make(chan []string, 1)
-				go func() { got <- conversationWith(t, c, v, key) }()
+				got := converse(t, c, v, key)
 				for epoch, next := range []*fakePG{standby, starting, writer} { // it may have to begin more than once
-					eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 })
+					eventually(t, "the login was tried and is held", func() bool { return tried.Load() > 0 && h.Stats().Held == 1 })
 					h.Cut(uint64(epoch+1), pgwire.WriterLost)
+					eventually(t, "nothing is under way", func() bool { return h.Stats().Held == 1 && standby.count()+starting.count() == 0 })
+					tried.Store(0)
 					h.open(next.route(uint64(epoch + 2)))
-					if next != writer {
-						<-h.suspects
-						eventually(t, "it has been tried", func() bool { return h.Stats().Held == 1 && next.count() == 0 })
-					}
 				}
 				same(t, "the client", <-got, []string{"R 10", "R 11", "R 12", "R 0", "S in_hot_standby off", "S server_version 15.0", "K 1001 secret of 4", "Z I"})
 				same(t, "its first query", c.query("hello"), []string{"D hello", "C SELECT 1", "Z I"})
@@ -178,6 +189,7 @@ func TestALoginThatIsSeveredBeforeItsClientHearsOfItBeginsAgain(t *testing.T) {
 				h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
 				pg := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
 					c.sendMessages(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "in_hot_standby", Value: "off"})
+					time.Sleep(300 * time.Millisecond) // the proxy has all this
 					for _, b := range h.table.upTo(1) {
 						b.detach()
 					}
@@ -186,9 +198,8 @@ func TestALoginThatIsSeveredBeforeItsClientHearsOfItBeginsAgain(t *testing.T) {
 				}))
 				h.open(pg.route(1))
 				c := h.start()
-				got := make(chan []string, 1)
-				go func() { got <- conversationWith(t, c, v, key) }()
-				<-h.suspects
+				got := converse(t, c, v, key)
+				eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 || len(got) == 1 })
 				h.Cut(1, pgwire.WriterLost)
 				h.open(startFakePG(t, withSCRAM(v, nil)).route(2))
 				same(t, "the client", <-got, []string{"R 10", "R 11", "R 12", "R 0", "S in_hot_standby off", "S server_version 15.0", "K 1001 secret of 4", "Z I"})
@@ -249,7 +260,8 @@ func TestAClientThatWasToldAPartHearsNothingElse(t *testing.T) {
 			}
 			c.write(authFrame('p', reply))
 		}
-		time.Sleep(200 * time.Millisecond) // the client does not read, and not all has room on the way to it
+		eventually(t, "the client is told something", func() bool { return hasUnread(conn.(*net.TCPConn)) })
+		time.Sleep(300 * time.Millisecond) // it does not read, and not all has room on the way to it
 		h.Cut(1, pgwire.WriterLost)
 		h.open(startFakePG(t, withSCRAM(v, nil)).route(2))
 		_ = c.SetReadDeadline(time.Now().Add(patience))
@@ -319,7 +331,7 @@ func TestALoginThatCannotBeginAgainIsRefused(t *testing.T) {
 	}
 }
 
-// Whenever the cut comes, a client hears a whole login, or why there is none; never a part of one, and no part twice.
+// Whenever the cut comes, a client hears a whole login, or why there is none.
 func TestLoginsThatMeetCutsComeInOrAreRefused(t *testing.T) {
 	v := verifierOf(t, "secret", "0123456789abcdef")
 	for _, kind := range []string{SCRAMRelay, SCRAMProxy} {
@@ -373,5 +385,68 @@ func TestLoginsThatMeetCutsComeInOrAreRefused(t *testing.T) {
 				t.Logf("%d logins came in, %d were refused", in.Load(), refused.Load())
 			})
 		})
+	}
+}
+
+// A server that lets everybody in and is not the writer is tried by one login at a time, as one that refuses the connection.
+func TestLoginsThatBeganAgainDoNotStormTheWrongServer(t *testing.T) {
+	v := verifierOf(t, "secret", "0123456789abcdef")
+	for _, kind := range []string{SCRAMRelay, SCRAMProxy} {
+		t.Run(kind, func(t *testing.T) {
+			h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
+			var tried atomic.Int32
+			h.open(startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
+				tried.Add(1)
+				c.loggedIn("on")
+				c.serve()
+			})).route(1))
+			const logins = 10
+			var clients []<-chan connected
+			for range logins {
+				clients = append(clients, h.connect(t))
+			}
+			eventually(t, "all are held", func() bool { return h.Stats().Held == logins })
+			tried.Store(0)
+			time.Sleep(1500 * time.Millisecond)
+			if n := tried.Load(); n < 1 || n > 15 {
+				t.Errorf("%d logins tried the wrong server within 1.5 s, want one every 0.1 s at most", n)
+			}
+			h.Cut(1, pgwire.WriterLost)
+			h.open(startFakePG(t, withSCRAM(v, nil)).route(2))
+			for _, c := range clients {
+				(<-c).asks(t, "hello")
+			}
+		})
+	}
+}
+
+// How much of a record has been sent TLS does not say, and it takes no more after a write that failed.
+func TestAWriteThatFailsSaysWhetherAPartMayHaveBeenSent(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	leg := newClientLeg(conn.(*net.TCPConn), 50*time.Millisecond)
+	leg.interrupt(errSevered)
+	if _, err := leg.Write([]byte("words")); !errors.Is(err, errSevered) || errors.Is(err, errTorn) {
+		t.Errorf("a write that was not begun: %v", err)
+	}
+	if err := leg.resume(); err != nil {
+		t.Fatal(err)
+	}
+	leg.conn = tls.Server(leg.raw, &tls.Config{})
+	if _, err := leg.Write([]byte("words")); !errors.Is(err, errTorn) || !errors.Is(err, errStartupTimeout) {
+		t.Errorf("a write of TLS that ran out of time: %v", err)
 	}
 }

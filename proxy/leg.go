@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ var (
 	errTurnedAway = errors.New("login was turned away")
 	// errNoDescriptor: the client's socket could not be kept.
 	errNoDescriptor = errors.New("connection cannot be kept")
+	// errTorn: the client may have been sent a part of what it was to be told. Nothing else can be said to it.
+	errTorn = errors.New("client was told a part")
 	// errShuttingDown: the server is stopping.
 	errShuttingDown = errors.New("shutting down")
 )
@@ -171,13 +174,20 @@ func (c *clientLeg) charge(wait func() error) error {
 	return c.classify(err)
 }
 
-// Write implements io.Writer for what a login says to its client. A client that does not read is waited for as one that does not speak.
+// Write implements io.Writer for what a login says to its client. A client that does not read is waited for as one that does not speak. When a part of p
+// may have been sent the error is errTorn; else none of it was.
 func (c *clientLeg) Write(p []byte) (int, error) {
 	var n int
+	torn := false
 	err := c.charge(func() (err error) {
 		n, err = c.conn.Write(p)
+		_, sealed := c.conn.(*tls.Conn) // which does not say how much of a record was sent, and takes nothing more
+		torn = err != nil && (n > 0 || sealed)
 		return err
 	})
+	if torn {
+		err = fmt.Errorf("%w: %w", errTorn, err)
+	}
 	return n, err
 }
 

@@ -39,8 +39,6 @@ var (
 	errUnproven = errors.New("backend did not prove to be the writer")
 	// errServerFull: the node has no connection left, and logins that wait for their clients hold some.
 	errServerFull = errors.New("server is full while silent logins hold connections")
-	// errTorn: the client has been sent a part of what it was to be told. Nothing else can be said to it.
-	errTorn = errors.New("client was told a part")
 	// errNotServing: the node's first answer was that it does not take logins now (57P01, 57P02, 57P03).
 	errNotServing = errors.New("node does not take logins now")
 )
@@ -302,16 +300,13 @@ func (x *exchange) tell(words []byte) error {
 	defer x.b.toClient.leave()
 	if len(x.withheld) > 0 {
 		words = append(x.withheld, words...)
-		x.withheld = nil
 	}
 	if x.negotiated != nil {
 		words = append(x.negotiated.Append(nil), words...)
-		x.negotiated = nil
 	}
-	x.spoken = true
-	n, err := x.s.client.Write(words)
-	if err != nil && n > 0 {
-		err = fmt.Errorf("%w: %w", errTorn, err)
+	_, err := x.s.client.Write(words)
+	if err == nil || errors.Is(err, errTorn) {
+		x.spoken, x.withheld, x.negotiated = true, nil, nil
 	}
 	return err
 }
@@ -332,7 +327,7 @@ func (x *exchange) receive() ([]byte, error) {
 	}
 	if !x.answered && x.ticket != nil {
 		x.s.place.answered()
-		if !isNotServing(frame) {
+		if x.again == nil && !isNotServing(frame) { // one that begins again has met a server before that answered, and was the wrong one
 			x.ticket.worked()
 		}
 	}

@@ -38,7 +38,7 @@ func (x *exchange) answerSASL(offer []byte) error {
 	if err = x.authenticateSelf(key, verifier, offer); err != nil {
 		err = x.refuseClient(role, err)
 	}
-	if err == nil || isBackends(err) { // the client has heard nothing else
+	if !errors.Is(err, errServerRefused) { // the client has heard nothing else
 		x.withheld = authFrame('R', final)
 	}
 	return err

@@ -172,6 +172,7 @@ func (s *session) untilPinned(attempt func(*ticket) error) error {
 		if err != nil {
 			return err
 		}
+		patience := s.client.patience
 		err = attempt(t)
 		s.place.leave()
 		if errors.Is(err, errServerFull) {
@@ -185,7 +186,8 @@ func (s *session) untilPinned(attempt func(*ticket) error) error {
 			return err
 		}
 		s.srv.noteFailure(t.route.Route, again)
-		w.budget -= t.failed(errors.Is(err, errUnproven) || errors.Is(err, errNotServing))
+		thought := patience - s.client.patience // by the client
+		w.budget -= t.failed(errors.Is(err, errUnproven) || errors.Is(err, errNotServing)) - thought + retryPause
 		if w.budget <= 0 {
 			return &noWriterError{reason: s.srv.hold.why()}
 		}
@@ -268,6 +270,9 @@ func (s *session) attempt(t *ticket) error {
 		}
 		err = x.run()
 	}
+	if err == nil && s.admitted != nil {
+		t.worked()
+	}
 	if err == nil {
 		err = s.deliver(x)
 	}
@@ -276,8 +281,9 @@ func (s *session) attempt(t *ticket) error {
 		return nil
 	}
 	s.client.leave()
+	tellable := x.again == nil && len(x.withheld) > 0 && (x.isLetIn() || x.seen.verifier == nil) // the proxy's own word needs the server's first
 	again := s.mayBeginAgain(x, err)
-	if !again && x.again == nil && len(x.withheld) > 0 && (x.isLetIn() || x.seen.verifier == nil) { // the proxy's own word needs the server's first
+	if tellable && !again && !errors.Is(err, errTorn) {
 		_ = x.tell(nil)
 	}
 	x.seen.wipe()

@@ -101,7 +101,7 @@ func (w *watch) answered(frame []byte) {
 	}
 }
 
-// proved is called where the proxy answered SCRAM itself: the key is the client's, and the server has taken it. The key is taken over.
+// proved is called where the proxy answered SCRAM itself: the client has shown the key of the role's verifier. The key is taken over.
 func (w *watch) proved(key scram.ClientKey, v scram.Verifier) {
 	w.wipe()
 	v = v.Clone()
