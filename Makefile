@@ -105,7 +105,7 @@ PEERS_FLAGS = $(if $(WORKLOADS),-workloads $(WORKLOADS)) $(if $(CLIENTS),-client
   $(if $(ROWS),-rows $(ROWS)) $(if $(COPY_MIB),-copy-mib $(COPY_MIB)) $(if $(IDLE),-idle $(IDLE)) $(if $(HAPROXY),-haproxy $(HAPROXY)) $(if $(PGBOUNCER),-pgbouncer $(PGBOUNCER))
 
 .PHONY: bench-peers
-bench-peers: build ## beside HAProxy, PgBouncer, io.Copy and no proxy: half an hour, report in bench/results (ROUNDS=10 SECONDS=3 WORKLOADS=select,tpcb,...)
+bench-peers: build ## beside HAProxy, PgBouncer, io.Copy and no proxy: half an hour, report in bench/results (ROUNDS=10 SECONDS=3 ROWS=1000 WORKLOADS=select,tpcb,...)
 	@scripts/setup.sh peers && $(GOBUILD) -o .cache/bin/peers ./bench/peers && \
 	  exec .cache/bin/peers -pgtether bin/pgtether -rounds $(or $(ROUNDS),10) -seconds $(or $(SECONDS),3) $(PEERS_FLAGS)
 
