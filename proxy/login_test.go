@@ -119,15 +119,20 @@ func askRecovery(letter string) func(*fakeConn) {
 		if !c.accept() {
 			return
 		}
-		c.loggedIn("")
-		if _, body, err := c.read(); err != nil || !strings.Contains(string(body), "pg_catalog.pg_is_in_recovery()") {
-			return
-		}
-		c.sendMessages(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("pg_is_in_recovery")}}},
-			&pgproto3.NoticeResponse{Severity: "NOTICE", Code: "00000", Message: "hello"},
-			&pgproto3.DataRow{Values: [][]byte{[]byte(letter)}}, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
-		c.serve()
+		answerRecovery(c, letter)
 	}
+}
+
+// answerRecovery is askRecovery from AuthenticationOk on.
+func answerRecovery(c *fakeConn, letter string) {
+	c.loggedIn("")
+	if _, body, err := c.read(); err != nil || !strings.Contains(string(body), "pg_catalog.pg_is_in_recovery()") {
+		return
+	}
+	c.sendMessages(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("pg_is_in_recovery")}}},
+		&pgproto3.NoticeResponse{Severity: "NOTICE", Code: "00000", Message: "hello"},
+		&pgproto3.DataRow{Values: [][]byte{[]byte(letter)}}, &pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	c.serve()
 }
 
 // G3: a node that was demoted between the probe and the login must never be handed to a client.
