@@ -29,6 +29,9 @@ func (a *admitted) enter(x *exchange) (end func()) {
 // isLetIn reports whether the server has said AuthenticationOk.
 func (x *exchange) isLetIn() bool { return len(x.ready.messages) > 0 }
 
+// letIn keeps the server's AuthenticationOk until the client may see it.
+func (x *exchange) letIn(frame []byte) { x.ready.messages = append(x.in.said[:0], frame...) }
+
 // mayBeginAgain reports whether a login that failed may wait for another writer: its client has heard nothing, or has authenticated itself and the
 // proxy knows its key (then s.admitted is set). It is not called on an event loop.
 func (s *session) mayBeginAgain(x *exchange, err error) bool {
@@ -50,7 +53,7 @@ func (s *session) mayBeginAgain(x *exchange, err error) bool {
 func (x *exchange) authenticateAgain(frame []byte) (done bool, err error) {
 	reply, done, err := x.again.step(frame)
 	if done {
-		x.ready.messages = append(x.in.said[:0], frame...)
+		x.letIn(frame)
 	}
 	if err != nil || reply == nil {
 		return done, err

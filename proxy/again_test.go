@@ -29,12 +29,26 @@ func againConfig(scramMode string) Config {
 	return cfg
 }
 
-// connect logs in with a real driver while the test goes on. The error of the login comes with the connection.
+// onEachWay runs a test with SCRAM relayed and answered by the proxy, on each forwarder.
+func onEachWay(t *testing.T, test func(t *testing.T, scramMode string)) {
+	for _, way := range []string{SCRAMRelay, SCRAMProxy} {
+		t.Run(way, func(t *testing.T) {
+			onEachForwarder(t, func(t *testing.T) { test(t, way) })
+		})
+	}
+}
+
+// connect logs in with a password, as connecting does.
 func (h *harness) connect(t *testing.T) <-chan connected {
+	return connecting(t, fmt.Sprintf("postgres://app:secret@%s/db?sslmode=disable", h.addr))
+}
+
+// connecting logs in with a real driver while the test goes on. The error of the login comes with the connection.
+func connecting(t *testing.T, dsn string) <-chan connected {
 	result := make(chan connected, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	go func() {
-		conn, err := pgconn.Connect(ctx, fmt.Sprintf("postgres://app:secret@%s/db?sslmode=disable", h.addr))
+		conn, err := pgconn.Connect(ctx, dsn)
 		result <- connected{conn, err}
 	}()
 	t.Cleanup(cancel)
@@ -65,10 +79,7 @@ func (c connected) asks(t *testing.T, query string) {
 func TestALoginThatWasLetInByTheWrongServerIsHeldWhenItsKeyIsKnown(t *testing.T) {
 	v := verifierOf(t, "secret", "0123456789abcdef")
 	lets := map[string]func(h *harness, c *fakeConn){
-		"the server is a standby": func(_ *harness, c *fakeConn) {
-			c.loggedIn("on")
-			c.serve()
-		},
+		"the server is a standby":               func(_ *harness, c *fakeConn) { c.serveAs("on") },
 		"the server was demoted, PostgreSQL 13": func(_ *harness, c *fakeConn) { answerRecovery(c, "t") },
 		"the server is gone": func(_ *harness, c *fakeConn) {
 			c.sendMessages(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: "15.0"})
@@ -80,25 +91,23 @@ func TestALoginThatWasLetInByTheWrongServerIsHeldWhenItsKeyIsKnown(t *testing.T)
 			_, _, _ = c.read()
 		},
 	}
-	for _, kind := range []string{SCRAMRelay, SCRAMProxy} {
-		for name, admit := range lets {
-			t.Run(kind+", "+name, func(t *testing.T) {
-				onEachForwarder(t, func(t *testing.T) {
-					h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
-					wrong := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) { admit(h, c) }))
-					writer := startFakePG(t, withSCRAM(v, nil))
-					h.open(wrong.route(1))
-					client := h.connect(t)
-					eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 })
-					h.Cut(1, pgwire.WriterLost)
-					h.open(Route{Epoch: 2, Node: "region-b", Address: writer.addr})
-					(<-client).asks(t, "hello")
-					if n := h.refusals(pgwire.WriterUnproven); n != 0 || h.metric("pgtether_logins_total", loginPinned) != 1 {
-						t.Errorf("%v refusals, %v sessions", n, h.metric("pgtether_logins_total", loginPinned))
-					}
-				})
+	for name, admit := range lets {
+		t.Run(name, func(t *testing.T) {
+			onEachWay(t, func(t *testing.T, kind string) {
+				h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
+				wrong := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) { admit(h, c) }))
+				writer := startFakePG(t, withSCRAM(v, nil))
+				h.open(wrong.route(1))
+				client := h.connect(t)
+				eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 })
+				h.Cut(1, pgwire.WriterLost)
+				h.open(Route{Epoch: 2, Node: "region-b", Address: writer.addr})
+				(<-client).asks(t, "hello")
+				if n := h.refusals(pgwire.WriterUnproven); n != 0 || h.metric("pgtether_logins_total", loginPinned) != 1 {
+					t.Errorf("%v refusals, %v sessions", n, h.metric("pgtether_logins_total", loginPinned))
+				}
 			})
-		}
+		})
 	}
 }
 
@@ -139,66 +148,57 @@ func converse(t *testing.T, c *testClient, v scram.Verifier, key scram.ClientKey
 
 func TestALoginThatBeginsAgainHearsNothingTwice(t *testing.T) {
 	v, key := keyOf(t, "secret", "0123456789abcdef")
-	for _, kind := range []string{SCRAMRelay, SCRAMProxy} {
-		t.Run(kind, func(t *testing.T) {
-			onEachForwarder(t, func(t *testing.T) {
-				h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
-				var tried atomic.Int32
-				standby := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
-					tried.Add(1)
-					c.loggedIn("on")
-					c.serve()
-				}))
-				starting := startFakePG(t, func(c *fakeConn) {
-					if c.accept() {
-						tried.Add(1)
-						c.sendMessages(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P03", Message: "the database system is starting up"})
-					}
-				})
-				writer := startFakePG(t, withSCRAM(v, nil))
-				h.open(standby.route(1))
-				c := h.start()
-				got := converse(t, c, v, key)
-				for epoch, next := range []*fakePG{standby, starting, writer} { // it may have to begin more than once
-					eventually(t, "the login was tried and is held", func() bool { return tried.Load() > 0 && h.Stats().Held == 1 })
-					h.Cut(uint64(epoch+1), pgwire.WriterLost)
-					eventually(t, "nothing is under way", func() bool { return h.Stats().Held == 1 && standby.count()+starting.count() == 0 })
-					tried.Store(0)
-					h.open(next.route(uint64(epoch + 2)))
-				}
-				same(t, "the client", <-got, []string{"R 10", "R 11", "R 12", "R 0", "S in_hot_standby off", "S server_version 15.0", "K 1001 secret of 4", "Z I"})
-				same(t, "its first query", c.query("hello"), []string{"D hello", "C SELECT 1", "Z I"})
-			})
+	onEachWay(t, func(t *testing.T, kind string) {
+		h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
+		var tried atomic.Int32
+		standby := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
+			tried.Add(1)
+			c.serveAs("on")
+		}))
+		starting := startFakePG(t, func(c *fakeConn) {
+			if c.accept() {
+				tried.Add(1)
+				c.sendMessages(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P03", Message: "the database system is starting up"})
+			}
 		})
-	}
+		writer := startFakePG(t, withSCRAM(v, nil))
+		h.open(standby.route(1))
+		c := h.start()
+		got := converse(t, c, v, key)
+		for epoch, next := range []*fakePG{standby, starting, writer} { // it may have to begin more than once
+			eventually(t, "the login was tried and is held", func() bool { return tried.Load() > 0 && h.Stats().Held == 1 })
+			h.Cut(uint64(epoch+1), pgwire.WriterLost)
+			eventually(t, "nothing is under way", func() bool { return h.Stats().Held == 1 && standby.count()+starting.count() == 0 })
+			tried.Store(0)
+			h.open(next.route(uint64(epoch + 2)))
+		}
+		same(t, "the client", <-got, []string{"R 10", "R 11", "R 12", "R 0", "S in_hot_standby off", "S server_version 15.0", "K 1001 secret of 4", "Z I"})
+		same(t, "its first query", c.query("hello"), []string{"D hello", "C SELECT 1", "Z I"})
+	})
 }
 
 // The epoch is cut when the server has said everything and its client nothing of it yet.
 func TestALoginThatIsSeveredBeforeItsClientHearsOfItBeginsAgain(t *testing.T) {
 	v, key := keyOf(t, "secret", "0123456789abcdef")
-	for _, kind := range []string{SCRAMRelay, SCRAMProxy} {
-		t.Run(kind, func(t *testing.T) {
-			onEachForwarder(t, func(t *testing.T) {
-				h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
-				pg := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
-					c.sendMessages(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "in_hot_standby", Value: "off"})
-					time.Sleep(300 * time.Millisecond) // the proxy has all this
-					for _, b := range h.table.upTo(1) {
-						b.detach()
-					}
-					c.sendMessages(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-					c.serve()
-				}))
-				h.open(pg.route(1))
-				c := h.start()
-				got := converse(t, c, v, key)
-				eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 || len(got) == 1 })
-				h.Cut(1, pgwire.WriterLost)
-				h.open(startFakePG(t, withSCRAM(v, nil)).route(2))
-				same(t, "the client", <-got, []string{"R 10", "R 11", "R 12", "R 0", "S in_hot_standby off", "S server_version 15.0", "K 1001 secret of 4", "Z I"})
-			})
-		})
-	}
+	onEachWay(t, func(t *testing.T, kind string) {
+		h := startServer(t, againConfig(kind), Deps{Verifier: known(v)})
+		pg := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
+			c.sendMessages(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "in_hot_standby", Value: "off"})
+			time.Sleep(300 * time.Millisecond) // the proxy has all this
+			for _, b := range h.table.upTo(1) {
+				b.detach()
+			}
+			c.sendMessages(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+			c.serve()
+		}))
+		h.open(pg.route(1))
+		c := h.start()
+		got := converse(t, c, v, key)
+		eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 || len(got) == 1 })
+		h.Cut(1, pgwire.WriterLost)
+		h.open(startFakePG(t, withSCRAM(v, nil)).route(2))
+		same(t, "the client", <-got, []string{"R 10", "R 11", "R 12", "R 0", "S in_hot_standby off", "S server_version 15.0", "K 1001 secret of 4", "Z I"})
+	})
 }
 
 // Words after a part of a message would be taken for the rest of it.
@@ -299,10 +299,7 @@ func TestALoginThatCannotBeginAgainIsRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			onEachForwarder(t, func(t *testing.T) {
 				h := startServer(t, c.cfg, Deps{Verifier: known(c.stored)})
-				h.open(startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
-					c.loggedIn("on")
-					c.serve()
-				})).route(1))
+				h.open(startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) { c.serveAs("on") })).route(1))
 				client := h.connect(t)
 				<-h.suspects
 				h.Cut(1, pgwire.WriterLost)
@@ -327,58 +324,53 @@ func TestALoginThatCannotBeginAgainIsRefused(t *testing.T) {
 // Whenever the cut comes, a client hears a whole login, or why there is none.
 func TestLoginsThatMeetCutsComeInOrAreRefused(t *testing.T) {
 	v := verifierOf(t, "secret", "0123456789abcdef")
-	for _, kind := range []string{SCRAMRelay, SCRAMProxy} {
-		t.Run(kind, func(t *testing.T) {
-			onEachForwarder(t, func(t *testing.T) {
-				cfg := againConfig(kind)
-				cfg.Hold.ReleasePerSecond = 10_000
-				h := startServer(t, cfg, Deps{Verifier: known(v)})
-				pg := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
-					time.Sleep(rand.N(2 * time.Millisecond)) // the proxy has AuthenticationOk with the rest, or alone
-					c.loggedIn("off")
-					c.serve()
-				}))
-				h.open(pg.route(1))
-				var in, refused atomic.Int64
-				over := make(chan struct{})
-				var all sync.WaitGroup
-				for range 8 {
-					all.Go(func() {
-						for {
-							select {
-							case <-over:
-								return
-							case got := <-h.connect(t):
-								switch {
-								case got.err == nil:
-									in.Add(1)
-									_ = got.conn.Conn().Close()
-								case codeOf(got.err) == "57P03":
-									refused.Add(1)
-								default:
-									t.Errorf("login: %v", got.err)
-								}
-							}
+	onEachWay(t, func(t *testing.T, kind string) {
+		cfg := againConfig(kind)
+		cfg.Hold.ReleasePerSecond = 10_000
+		h := startServer(t, cfg, Deps{Verifier: known(v)})
+		pg := startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
+			time.Sleep(rand.N(2 * time.Millisecond)) // the proxy has AuthenticationOk with the rest, or alone
+			c.serveAs("off")
+		}))
+		h.open(pg.route(1))
+		var in, refused atomic.Int64
+		over := make(chan struct{})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for {
+					select {
+					case <-over:
+						return
+					case got := <-h.connect(t):
+						switch {
+						case got.err == nil:
+							in.Add(1)
+							_ = got.conn.Conn().Close()
+						case codeOf(got.err) == "57P03":
+							refused.Add(1)
+						default:
+							t.Errorf("login: %v", got.err)
 						}
-					})
+					}
 				}
-				seed := rand.Uint64()
-				t.Logf("seed %d", seed)
-				pauses := rand.New(rand.NewPCG(seed, 0))
-				for epoch, began := uint64(1), time.Now(); epoch <= 100 || in.Load() < 20 && time.Since(began) < patience; epoch++ {
-					time.Sleep(time.Duration(pauses.IntN(20_000)) * time.Microsecond)
-					h.Cut(epoch, pgwire.WriterLost)
-					h.open(pg.route(epoch + 1))
-				}
-				close(over)
-				all.Wait()
-				if in.Load() < 20 || h.refusals(pgwire.WriterUnproven) != 0 {
-					t.Errorf("%d logins came in, %d were refused, %v of them as unproven", in.Load(), refused.Load(), h.refusals(pgwire.WriterUnproven))
-				}
-				t.Logf("%d logins came in, %d were refused", in.Load(), refused.Load())
 			})
-		})
-	}
+		}
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		pauses := rand.New(rand.NewPCG(seed, 0))
+		for epoch, began := uint64(1), time.Now(); epoch <= 100 || in.Load() < 20 && time.Since(began) < patience; epoch++ {
+			time.Sleep(time.Duration(pauses.IntN(20_000)) * time.Microsecond)
+			h.Cut(epoch, pgwire.WriterLost)
+			h.open(pg.route(epoch + 1))
+		}
+		close(over)
+		all.Wait()
+		if in.Load() < 20 || h.refusals(pgwire.WriterUnproven) != 0 {
+			t.Errorf("%d logins came in, %d were refused, %v of them as unproven", in.Load(), refused.Load(), h.refusals(pgwire.WriterUnproven))
+		}
+		t.Logf("%d logins came in, %d were refused", in.Load(), refused.Load())
+	})
 }
 
 // A server that lets everybody in and is not the writer is tried by one login at a time, as one that refuses the connection.
@@ -390,8 +382,7 @@ func TestLoginsThatBeganAgainDoNotStormTheWrongServer(t *testing.T) {
 			var tried atomic.Int32
 			h.open(startFakePG(t, afterSCRAM(v, nil, func(c *fakeConn) {
 				tried.Add(1)
-				c.loggedIn("on")
-				c.serve()
+				c.serveAs("on")
 			})).route(1))
 			const logins = 10
 			var clients []<-chan connected
@@ -415,22 +406,10 @@ func TestLoginsThatBeganAgainDoNotStormTheWrongServer(t *testing.T) {
 
 // How much of a record has been sent TLS does not say, and it takes no more after a write that failed.
 func TestAWriteThatFailsSaysWhetherAPartMayHaveBeenSent(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	client, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	client, conn := tcpPair(t)
 	defer client.Close()
-	conn, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer conn.Close()
-	leg := newClientLeg(conn.(*net.TCPConn), 50*time.Millisecond)
+	leg := newClientLeg(conn, 50*time.Millisecond)
 	leg.interrupt(errSevered)
 	if _, err := leg.Write([]byte("words")); !errors.Is(err, errSevered) || errors.Is(err, errTorn) {
 		t.Errorf("a write that was not begun: %v", err)

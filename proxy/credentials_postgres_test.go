@@ -250,38 +250,30 @@ func TestARealKeyIsWipedWithTheLastSession(t *testing.T) {
 func TestALoginThatARealStandbyHasLetInBeginsAgainOnTheWriter(t *testing.T) {
 	ctx, l := startLab(t, lab.Options{})
 	a, b := l.Node(lab.RegionA), l.Node(lab.RegionB)
-	for _, way := range []string{SCRAMRelay, SCRAMProxy} {
-		t.Run(way, func(t *testing.T) {
-			onEachForwarder(t, func(t *testing.T) {
-				cfg := movingConfig()
-				cfg.SCRAM = way
-				h := startServer(t, cfg, Deps{Verifier: storedOn(a)})
-				h.open(routeTo(a, 1))
-				first := connect(ctx, t, l.AppDSNAt(h.addr))
-				h.learned(1) // from now on the role's verifier is known
-				_ = first.Close(ctx)
-				h.Cut(1, pgwire.WriterLost)
-				h.open(routeTo(b, 2))
-				came := make(chan connected, 1)
-				go func() {
-					conn, err := pgconn.Connect(ctx, l.AppDSNAt(h.addr))
-					came <- connected{conn, err}
-				}()
-				eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 })
-				h.Cut(2, pgwire.WriterLost)
-				h.open(routeTo(a, 3))
-				got := <-came
-				if got.err != nil {
-					t.Fatal(got.err)
-				}
-				if said := ask(ctx, t, got.conn, "SELECT current_user || ' ' || pg_is_in_recovery()"); said != "keycloak false" {
-					t.Errorf("the session says %q", said)
-				}
-				if got.conn.ParameterStatus("in_hot_standby") != "off" {
-					t.Error("the client was told of the standby")
-				}
-				_ = got.conn.Close(ctx)
-			})
-		})
-	}
+	onEachWay(t, func(t *testing.T, way string) {
+		cfg := movingConfig()
+		cfg.SCRAM = way
+		h := startServer(t, cfg, Deps{Verifier: storedOn(a)})
+		h.open(routeTo(a, 1))
+		first := connect(ctx, t, l.AppDSNAt(h.addr))
+		h.learned(1) // from now on the role's verifier is known
+		_ = first.Close(ctx)
+		h.Cut(1, pgwire.WriterLost)
+		h.open(routeTo(b, 2))
+		came := connecting(t, l.AppDSNAt(h.addr))
+		eventually(t, "the login is held", func() bool { return h.Stats().Held == 1 })
+		h.Cut(2, pgwire.WriterLost)
+		h.open(routeTo(a, 3))
+		got := <-came
+		if got.err != nil {
+			t.Fatal(got.err)
+		}
+		if said := ask(ctx, t, got.conn, "SELECT current_user || ' ' || pg_is_in_recovery()"); said != "keycloak false" {
+			t.Errorf("the session says %q", said)
+		}
+		if got.conn.ParameterStatus("in_hot_standby") != "off" {
+			t.Error("the client was told of the standby")
+		}
+		_ = got.conn.Close(ctx)
+	})
 }

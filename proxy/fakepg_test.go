@@ -206,11 +206,16 @@ func (c *fakeConn) serve() {
 	}
 }
 
+// serveAs lets the client in and answers its queries; standby is as of loggedIn.
+func (c *fakeConn) serveAs(standby string) {
+	c.loggedIn(standby)
+	c.serve()
+}
+
 // aPrimary is the script of an ordinary writer without passwords.
 func aPrimary(c *fakeConn) {
 	if c.accept() {
-		c.loggedIn("off")
-		c.serve()
+		c.serveAs("off")
 	}
 }
 

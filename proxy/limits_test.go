@@ -51,24 +51,12 @@ func TestZeroMeansNoLimit(t *testing.T) {
 }
 
 func TestAFullPendingTableDropsTheOldest(t *testing.T) {
-	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
 	p := pending{max: 3}
 	var removes []func() bool
 	var clients []net.Conn
 	for range 5 {
-		client, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		client, conn := tcpPair(t)
 		defer client.Close()
-		conn, err := ln.AcceptTCP()
-		if err != nil {
-			t.Fatal(err)
-		}
 		defer conn.Close()
 		clients, removes = append(clients, client), append(removes, p.add(newClientLeg(conn, patience)))
 	}

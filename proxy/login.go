@@ -153,7 +153,7 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 	x.seen.request(frame)
 	switch code {
 	case authOK:
-		x.ready.messages = append(x.in.said[:0], frame...)
+		x.letIn(frame)
 		return true, nil
 	case authSASL:
 		if !x.s.encrypted {

@@ -108,8 +108,7 @@ func TestProtocolVersionsAreNegotiatedOnce(t *testing.T) {
 // asStandby is the script of a node that was demoted after it had been probed.
 func asStandby(c *fakeConn) {
 	if c.accept() {
-		c.loggedIn("on")
-		c.serve()
+		c.serveAs("on")
 	}
 }
 

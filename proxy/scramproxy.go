@@ -80,7 +80,7 @@ func (x *exchange) authenticateSelf(key scram.ClientKey, verifier scram.Verifier
 		case err != nil:
 			return fmt.Errorf("log in at %s: %w", x.b.addr, err)
 		case done:
-			x.ready.messages = append(x.ready.messages, frame...)
+			x.letIn(frame)
 			return nil
 		case reply != nil:
 			if err := x.send(authFrame('p', reply)); err != nil {

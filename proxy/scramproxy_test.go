@@ -47,10 +47,7 @@ func keyOf(t testing.TB, password, salt string) (scram.Verifier, scram.ClientKey
 
 // withSCRAM is the script of a writer that knows a verifier. bend may change what it says, by step.
 func withSCRAM(v scram.Verifier, bend func(step int, body []byte) []byte) func(*fakeConn) {
-	return afterSCRAM(v, bend, func(c *fakeConn) {
-		c.loggedIn("off")
-		c.serve()
-	})
+	return afterSCRAM(v, bend, func(c *fakeConn) { c.serveAs("off") })
 }
 
 // afterSCRAM is the script of a server that goes on with admit once it has found the client's proof right.

@@ -130,10 +130,10 @@ func (s *settings) check(rest []string) error {
 		return errors.New("read -rounds: want at least one")
 	case s.each < 100*time.Millisecond:
 		return errors.New("read -seconds: want at least 0.1")
-	case s.rows < 1 || s.rows > s.scale*rowsOfScale:
-		return fmt.Errorf("read -rows: want at most %d, the rows of the scale", s.scale*rowsOfScale)
 	case s.threads < 1 || s.scale < 1 || s.copyMiB < 1 || s.idle < 1:
 		return errors.New("read -threads, -scale, -copy-mib, -idle: want at least one of each")
+	case s.rows < 1 || s.rows > s.scale*rowsOfScale:
+		return fmt.Errorf("read -rows: want at most %d, the rows of the scale", s.scale*rowsOfScale)
 	}
 	return nil
 }
