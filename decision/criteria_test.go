@@ -42,6 +42,11 @@ func TestEveryCriterionPassesFailsAndDoesNotKnow(t *testing.T) {
 	says := func(s *server, state string) {
 		s.fresh, s.persistent, s.replication = attemptOf(state), attemptOf(state), attemptOf(state)
 	}
+	quorumOf := func(names string) func(*world) {
+		return func(w *world) {
+			a(w).set.SynchronousStandbyNames, b(w).syncState, w.relaxed = Some(names), "quorum", Some(uint64(0))
+		}
+	}
 	for _, c := range []struct {
 		name string
 		want Verdict
@@ -135,7 +140,8 @@ func TestEveryCriterionPassesFailsAndDoesNotKnow(t *testing.T) {
 		{"approved", Pass, func(c *Config) { c.Mode = ModeAuto }, nil, 0, EventPrimaryDead},
 		{"loss_allowed", Pass, nil, nil, 0, EventPrimaryDead},
 		{"loss_allowed", Fail, func(c *Config) { c.RequireLossless = true }, nil, 0, EventPrimaryDead},
-		{"loss_allowed", Pass, func(c *Config) { c.RequireLossless = true }, func(w *world) { b(w).syncState = "quorum"; w.relaxed = Some(uint64(0)) }, 2 * time.Second, EventPrimaryDead},
+		{"loss_allowed", Pass, func(c *Config) { c.RequireLossless = true }, quorumOf("ANY 1 (region-b)"), 2 * time.Second, EventPrimaryDead},
+		{"loss_allowed", Fail, func(c *Config) { c.RequireLossless = true }, quorumOf("ANY 1 (region-b, archive)"), 2 * time.Second, EventPrimaryDead},
 		{"loss_allowed", Pass, func(c *Config) { c.RequireLossless = true }, nil, 0, EventSwitchover},
 		{"not_flapping", Pass, nil, nil, 0, EventPrimaryDead},
 		{"not_flapping", Fail, nil, func(w *world) { w.e.rec.LastAutomatic = Some(w.now) }, 0, EventPrimaryDead},

@@ -40,7 +40,7 @@ func (e *Engine) remember(v *view) {
 	k := LastKnown{Epoch: e.rec.Epoch, Node: v.node.Name, LSN: pos, At: Some(v.obs.Began), Rate: e.writeRate(v), Settings: v.settings, Relaxed: e.plane.Relaxed}
 	e.confirm(k)
 	if senders, ok := v.obs.Senders.Get(); ok {
-		k.Sync = Some(e.syncNodes(senders))
+		k.Sync = Some(e.syncNodes(senders, v.settings.SynchronousStandbyNames))
 	}
 	e.lastKnown = Some(k)
 	e.keep()
@@ -62,15 +62,23 @@ func (e *Engine) writeRate(v *view) Opt[uint64] {
 	return r
 }
 
-// syncNodes names the nodes whose standby takes part in synchronous replication.
-func (e *Engine) syncNodes(senders []Sender) []string {
-	var names []string
-	for i := range e.views {
-		if s := e.senderOf(senders, e.views[i].node); s != nil && s.State == receiverStreaming && (s.SyncState == "sync" || s.SyncState == "quorum") {
-			names = append(names, e.views[i].node.Name)
+// syncNodes names the nodes whose standby every commit of the writer waits for. One of a quorum is that only when the quorum is all of them.
+func (e *Engine) syncNodes(senders []Sender, names Opt[string]) []string {
+	quorum := 0
+	for _, s := range senders {
+		if s.SyncState == "quorum" {
+			quorum++
 		}
 	}
-	return names
+	all := names.Known && quorumIsAll(names.V, quorum)
+	var nodes []string
+	for i := range e.views {
+		s := e.senderOf(senders, e.views[i].node)
+		if s != nil && s.State == receiverStreaming && (s.SyncState == "sync" || s.SyncState == "quorum" && all) {
+			nodes = append(nodes, e.views[i].node.Name)
+		}
+	}
+	return nodes
 }
 
 // senderOf finds a node's row in pg_stat_replication: by its application_name, else by its address when only one row has it, else, in a

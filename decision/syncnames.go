@@ -3,6 +3,7 @@ package decision
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -59,11 +60,31 @@ func (e *Engine) saySync(why string) {
 
 // namesStandby says whether a value of synchronous_standby_names names a standby ("*", a list, FIRST n (list), ANY n (list)).
 func namesStandby(value, applicationName string) bool {
-	if open := strings.IndexByte(value, '('); open >= 0 && strings.HasSuffix(strings.TrimSpace(value), ")") {
-		value = strings.TrimSuffix(strings.TrimSpace(value[open+1:]), ")")
+	_, names := splitNames(value)
+	return slices.ContainsFunc(names, func(name string) bool { return name == "*" || strings.EqualFold(name, applicationName) })
+}
+
+// quorumIsAll says whether ANY n (list) waits for every standby that it can name, of which so many stream now. Else a commit may have been confirmed by
+// the others alone: by an archive that receives under one of the names, for instance.
+func quorumIsAll(value string, streaming int) bool {
+	method, names := splitNames(value)
+	words := strings.Fields(method)
+	if len(words) != 2 || !strings.EqualFold(words[0], "ANY") || slices.Contains(names, "*") {
+		return false
 	}
-	return slices.ContainsFunc(strings.Split(value, ","), func(name string) bool {
-		name = strings.Trim(strings.TrimSpace(name), `"`)
-		return name == "*" || strings.EqualFold(name, applicationName)
-	})
+	n, err := strconv.Atoi(words[1])
+	return err == nil && len(names) <= n && streaming <= n
+}
+
+// splitNames takes a value of synchronous_standby_names apart: what stands before its list, if anything, and the list. A name with a comma in it, which
+// is nobody's, becomes two.
+func splitNames(value string) (method string, names []string) {
+	value = strings.TrimSpace(value)
+	if open := strings.IndexByte(value, '('); open >= 0 && strings.HasSuffix(value, ")") {
+		method, value = value[:open], value[open+1:len(value)-1]
+	}
+	for name := range strings.SplitSeq(value, ",") {
+		names = append(names, strings.Trim(strings.TrimSpace(name), `"`))
+	}
+	return method, names
 }
