@@ -240,7 +240,12 @@ func newInstance() string {
 	if err != nil || host == "" {
 		host = "pgtether"
 	}
+	return instanceOn(host)
+}
+
+// instanceOn is short enough for an application_name to hold all of it: what tells two processes apart comes last.
+func instanceOn(host string) string {
 	var b [3]byte
 	rand.Read(b[:])
-	return host + "-" + hex.EncodeToString(b[:])
+	return host[:min(len(host), 40)] + "-" + hex.EncodeToString(b[:])
 }
