@@ -208,9 +208,14 @@ func (e *Engine) candidate(to string) (*view, string) {
 	}), ""
 }
 
+// inquiryOf gathers the facts about a standby, whatever is planned. How far it is behind a writer that has not been heard of lately is estimated.
+func (e *Engine) inquiryOf(v *view) *inquiry {
+	return &inquiry{e: e, event: EventNone, writer: e.writerView(), candidate: v, loss: e.lossAt(v.node.Name, e.receivedBy(v)), quiet: true}
+}
+
 // standbyLacks names the criteria about the standby that a node does not pass; empty when it could take over.
 func (e *Engine) standbyLacks(v *view) string {
-	q := &inquiry{e: e, event: EventNone, writer: e.writerView(), candidate: v, quiet: true}
+	q := e.inquiryOf(v)
 	var names []string
 	for i := range rules {
 		if r := &rules[i]; r.about == aboutStandby && r.judge(q).Verdict != Pass {
@@ -239,7 +244,7 @@ func (e *Engine) rejoining() (follows, caughtUp bool) {
 	r := v.obs.Receiver.V
 	onIt := v.obs.Timeline == Some(w.Timeline)
 	follows = onIt || r.Running && r.Timeline == Some(w.Timeline)
-	q := &inquiry{e: e, writer: e.writerView(), candidate: v, quiet: true}
+	q := e.inquiryOf(v)
 	caughtUp = onIt && r.Running && r.Status == receiverStreaming && replayCaughtUp(q).Verdict == Pass && lagWithinLimit(q).Verdict == Pass
 	return follows, caughtUp
 }
