@@ -245,13 +245,15 @@ func (e *Engine) lookDrained(s *sight, rec Record) {
 			s.message = fmt.Sprintf("%s and %s both answer as primary on timeline %d", w.Node, rival.node.Name, w.Timeline)
 			return
 		}
+		if e.lateFence.Known { // what is opened now it may still take down
+			s.situation = sitClosed
+			s.message = fmt.Sprintf("epoch %d has ended; %s proves itself again, and its fence, which was begun, must end first", rec.Epoch, w.Node)
+			return
+		}
 		if e.rec.Fenced == w.Node { // clients would meet read-only transactions
 			s.situation, s.unfence = sitClosed, true
 			s.message = fmt.Sprintf("epoch %d has ended; %s proves itself again, and its fence must be undone first", rec.Epoch, w.Node)
-			switch {
-			case e.lateFence.Known:
-				s.message += ", once it has ended"
-			case e.unfence.err != "":
+			if e.unfence.err != "" {
 				s.message += ": " + e.unfence.err
 			}
 			return
