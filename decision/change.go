@@ -317,7 +317,7 @@ func (e *Engine) startFence(c *change) {
 	case c.fence.busy:
 	case !e.cfg.FenceHook && !alive:
 		c.fencedAt, c.fenceSay = Some(e.now), "none: the old writer cannot be reached, and there is no hooks.fence"
-	case alive && e.rec.Fenced != e.rec.Writer.Node:
+	case alive && e.rec.Fenced != e.rec.Writer.Node && !e.frozenByOthers():
 		// On disk before it is done, so that a restart knows what is to be undone.
 		e.rec.Fenced, e.dirty = e.rec.Writer.Node, true
 	case e.dirty || e.pending.Known:
@@ -327,6 +327,11 @@ func (e *Engine) startFence(c *change) {
 		c.fence = errand{id: f.ID, busy: true, sent: Some(e.now)}
 		e.emit(f)
 	}
+}
+
+// frozenByOthers says that the writer's transactions are read-only already without a fence of pgtether's: that is not to be undone.
+func (e *Engine) frozenByOthers() bool {
+	return e.writerView().settings.DefaultReadOnly == Some(true)
 }
 
 // fenceDone takes the outcome of the fence.

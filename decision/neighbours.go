@@ -56,6 +56,9 @@ func (e *Engine) unfenced(o Outcome) {
 	switch {
 	case o.OK():
 		e.remark(NoteStep, "fence_over", []Operand{{"node", e.rec.Fenced}}, "the fence of %s is undone", e.rec.Fenced)
+		if v := e.viewOf(e.rec.Fenced); v != nil {
+			v.settings.DefaultReadOnly = Opt[bool]{} // what was read before is not so any more
+		}
 		e.rec.Fenced, e.dirty = "", true
 	case o.Err != was:
 		e.remark(NoteStep, "fence_over", []Operand{{"node", e.rec.Fenced}, {"error", o.Err}}, "the fence of %s could not be undone: %s", e.rec.Fenced, o.Err)
