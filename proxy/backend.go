@@ -215,8 +215,7 @@ func (b *backend) reset() {
 		if k, raw := b.kept(); k != nil { // it stays so: nobody can be inside toBackend any more
 			k.reset()
 		} else {
-			_ = raw.SetLinger(0)
-			_ = raw.Close()
+			closeWithReset(raw)
 		}
 		b.table.remove(b)
 	})

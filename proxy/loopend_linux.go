@@ -181,7 +181,7 @@ func (r *loopRun) reset() {
 	}
 	if fd := r.server.fd; fd >= 0 {
 		r.server.fd = -1
-		abandon(fd)
+		abandon(int(fd))
 		closeDescriptor(fd)
 	}
 }

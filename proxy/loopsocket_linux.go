@@ -60,7 +60,7 @@ func (f *loopForwarder) adopt(fd int32, keepAlive net.KeepAliveConfig) (*net.TCP
 		conn, err = f.fileConnInNeed(file)
 	}
 	if err != nil {
-		abandon(fd)
+		abandon(int(fd))
 		return nil, err
 	}
 	raw := conn.(*net.TCPConn)
@@ -98,11 +98,6 @@ func openReserve() int32 {
 		return -1
 	}
 	return int32(fd)
-}
-
-// abandon makes the next close of the socket a reset.
-func abandon(fd int32) {
-	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }
 
 // newBackendSocket returns a socket for a connection to a node, with the options that dial sets.

@@ -26,6 +26,14 @@ func holdsUnread(fd int) bool {
 	return err == nil && n > 0
 }
 
+// closeWithReset closes a connection at once, and tells the peer by a reset.
+func closeWithReset(c *net.TCPConn) {
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { abandon(int(fd)) })
+	}
+	_ = c.Close()
+}
+
 // awaitReset waits until the connection has failed (a reset, or keepalive gave up) and returns that failure. An end of file is no failure:
 // the peer may still be reading. It returns the deadline's error when a read deadline passes.
 func awaitReset(c *net.TCPConn) error {
