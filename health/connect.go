@@ -103,6 +103,12 @@ func (l *link) parameters(replication bool) map[string]string {
 		"search_path":       "pg_catalog",
 		// "serializable" as a role's default cannot be used on a standby.
 		"default_transaction_isolation": "read committed",
+		// A session whose machine is gone ends within about eleven seconds, not after the system's two hours: until then it is a rival, and has the lock.
+		// Where the server cannot have one of them it says so in its log only.
+		"tcp_keepalives_idle":     "5",
+		"tcp_keepalives_interval": "2",
+		"tcp_keepalives_count":    "3",
+		"tcp_user_timeout":        "10000", // keepalive waits while an answer is not acknowledged
 	}
 	if replication {
 		p["replication"] = "true"

@@ -70,6 +70,13 @@ func TestTwoProcessesSeeEachOther(t *testing.T) {
 			"pgtether-check/the-other pgtether/test pgtether/the-other")
 		same(t, "rivals", rivalsOf(first.Probe(ctx, ta)), "[the-other]")
 	})
+	t.Run("the server misses within seconds a process whose machine is gone", func(t *testing.T) {
+		first.persistent.guard.begin(deadlineOf(ctx))
+		set, err := first.persistent.one(ctx, "SELECT string_agg(name || ' ' || setting, ', ' ORDER BY name) AS together FROM pg_settings "+
+			"WHERE name IN ('tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout')")
+		must(t, err)
+		same(t, "settings", set["together"], "tcp_keepalives_count 3, tcp_keepalives_idle 5, tcp_keepalives_interval 2, tcp_user_timeout 10000")
+	})
 	t.Run("when the first is gone the second gets the lock on the session that it has", func(t *testing.T) {
 		first.Close()
 		// A session that ends gives up its locks before it leaves pg_stat_activity.

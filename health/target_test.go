@@ -130,7 +130,8 @@ func TestNothingAroundTheProcessChangesWhereItGoes(t *testing.T) {
 	for _, startup := range f.seen() {
 		delete(startup, "replication")
 		want := map[string]string{"user": "probe", "database": "postgres", "application_name": "pgtether/test", "statement_timeout": "5000", "lock_timeout": "5000",
-			"client_encoding": "UTF8", "DateStyle": "ISO", "search_path": "pg_catalog", "default_transaction_isolation": "read committed"}
+			"client_encoding": "UTF8", "DateStyle": "ISO", "search_path": "pg_catalog", "default_transaction_isolation": "read committed",
+			"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3", "tcp_user_timeout": "10000"}
 		if fmt.Sprint(startup) != fmt.Sprint(want) {
 			t.Errorf("startup packet %v, want %v", startup, want)
 		}
