@@ -19,6 +19,8 @@ const (
 	eventsFile = "events.jsonl"
 	// keepEvents is the least number of events that are kept; the file is rewritten when it holds twice as many.
 	keepEvents = 10_000
+	// compactAgain is how many events after a rewrite that failed the next one is tried.
+	compactAgain = 100
 	// maxEventBytes bounds one line when the file is read back.
 	maxEventBytes = 1 << 20
 )
@@ -44,8 +46,10 @@ type EventLog struct {
 	f      *os.File
 	good   int64  // bytes of the file that hold whole events; what follows is cut off before the next append
 	onDisk int    // events in the file
+	limit  int    // events in the file beyond which it is rewritten
 	unsent []byte // events that could not be written yet, in order: the disk was full
 	queued int    // events in unsent
+	moved  bool   // the file was replaced, and its folder is not synced yet
 	events []Event
 	next   uint64
 	wake   chan struct{} // closed when an event is appended, then replaced
@@ -53,7 +57,7 @@ type EventLog struct {
 
 // OpenEventLog reads the events of earlier runs. A last line that was torn by a crash is dropped: its effect had not started.
 func OpenEventLog(dir string) (*EventLog, error) {
-	l := &EventLog{path: filepath.Join(dir, eventsFile), next: 1, wake: make(chan struct{})}
+	l := &EventLog{path: filepath.Join(dir, eventsFile), limit: 2 * keepEvents, next: 1, wake: make(chan struct{})}
 	if err := l.load(); err != nil {
 		return nil, err
 	}
@@ -144,23 +148,42 @@ func (l *EventLog) Append(ev Event) (Event, error) {
 	return ev, nil
 }
 
-func (l *EventLog) flush() error {
-	if l.onDisk+l.queued > 2*keepEvents {
-		return l.rewrite()
+// Flush writes what could not be written when it was appended, and says why it still cannot be.
+func (l *EventLog) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.flush(); err != nil {
+		return fmt.Errorf("write %d late events: %w", l.queued, err)
 	}
-	if _, err := l.f.WriteAt(l.unsent, l.good); err != nil {
-		return err
-	}
-	if err := l.f.Sync(); err != nil {
-		return err
-	}
-	l.good += int64(len(l.unsent))
-	l.onDisk += l.queued
-	l.unsent, l.queued = l.unsent[:0], 0
 	return nil
 }
 
-// rewrite replaces the file by one that holds the newest events only.
+func (l *EventLog) flush() error {
+	// A file that grows too long does no harm: when it cannot be rewritten, for which there must be room for a second one, it is appended to as before.
+	if l.onDisk+l.queued > l.limit && l.rewrite() != nil {
+		l.limit = l.onDisk + l.queued + compactAgain
+	}
+	if l.queued > 0 {
+		if _, err := l.f.WriteAt(l.unsent, l.good); err != nil {
+			return err
+		}
+		if err := l.f.Sync(); err != nil {
+			return err
+		}
+		l.good += int64(len(l.unsent))
+		l.onDisk += l.queued
+		l.unsent, l.queued = l.unsent[:0], 0
+	}
+	if l.moved {
+		if err := syncDir(filepath.Dir(l.path)); err != nil {
+			return err
+		}
+		l.moved = false
+	}
+	return nil
+}
+
+// rewrite replaces the file by one that holds the newest events only, those that wait among them. When it fails the file is as it was.
 func (l *EventLog) rewrite() error {
 	kept := l.events
 	if len(kept) > keepEvents {
@@ -173,21 +196,20 @@ func (l *EventLog) rewrite() error {
 			return fmt.Errorf("encode event %d: %w", ev.Seq, err)
 		}
 	}
-	if err := writeSync(l.path+".new", b.Bytes()); err != nil {
+	fresh := l.path + ".new"
+	if err := writeSync(fresh, b.Bytes()); err != nil {
 		return err
 	}
-	if err := os.Rename(l.path+".new", l.path); err != nil {
-		return err
+	f, err := os.OpenFile(fresh, os.O_RDWR, 0o600)
+	if err == nil {
+		err = os.Rename(fresh, l.path)
 	}
-	if err := syncDir(filepath.Dir(l.path)); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(l.path, os.O_RDWR, 0o600)
 	if err != nil {
-		return err
+		f.Close()
+		return errors.Join(err, os.Remove(fresh))
 	}
 	l.f.Close()
-	l.f, l.good, l.onDisk = f, int64(b.Len()), len(kept)
+	l.f, l.good, l.onDisk, l.limit, l.moved = f, int64(b.Len()), len(kept), 2*keepEvents, true
 	l.unsent, l.queued = l.unsent[:0], 0
 	return nil
 }
@@ -229,10 +251,7 @@ func (l *EventLog) Close() error {
 	if l.f == nil {
 		return nil
 	}
-	var err error
-	if l.queued > 0 {
-		err = l.flush()
-	}
+	err := l.flush()
 	if cerr := l.f.Close(); err == nil {
 		err = cerr
 	}

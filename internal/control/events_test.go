@@ -2,6 +2,8 @@ package control
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -99,21 +101,26 @@ func TestADamagedLineEndsTheHistoryThatIsBelieved(t *testing.T) {
 	checkUnbroken(t, l.Since(0, 10), 1, 3)
 }
 
-func TestOldEventsAreDroppedButAtLeastTenThousandAreKept(t *testing.T) {
-	dir := t.TempDir()
-	l := openLog(t, dir)
-	// The lines of 20,000 events are laid down at once: fsync by fsync it would only take longer.
+// layDown writes the lines of n events at once: fsync by fsync it would only take longer.
+func layDown(t *testing.T, dir string, n int) {
+	t.Helper()
 	f, err := os.Create(filepath.Join(dir, eventsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	enc := json.NewEncoder(f)
-	for i := range 2 * keepEvents {
+	for i := range n {
 		if err := enc.Encode(Event{Seq: uint64(i + 1), Kind: "step"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f.Close()
+}
+
+func TestOldEventsAreDroppedButAtLeastTenThousandAreKept(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	layDown(t, dir, 2*keepEvents)
 	l.Close()
 	l = openLog(t, dir)
 	appendN(t, l, 2)
@@ -147,6 +154,73 @@ func TestAFullDiskDelaysEventsButLosesNone(t *testing.T) {
 	l.Close()
 	l = openLog(t, dir)
 	checkUnbroken(t, l.Since(0, 10), 1, 4)
+}
+
+// fillDisk has the log fail to write until mend is called.
+func fillDisk(t *testing.T, l *EventLog) (mend func()) {
+	t.Helper()
+	readOnly, err := os.Open(l.path)
+	if err != nil {
+		t.Error(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	writable := l.f
+	l.f = readOnly
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		readOnly.Close()
+		l.f = writable
+	}
+}
+
+func TestEventsThatWaitAreWrittenWhenTheyAreAskedFor(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	appendN(t, l, 1)
+	mend := fillDisk(t, l)
+	if _, err := l.Append(Event{Kind: "cut"}); err == nil {
+		t.Fatal("an event that is not on disk was called durable")
+	}
+	if err := l.Flush(); err == nil {
+		t.Fatal("events that are not on disk were called durable")
+	}
+	mend()
+	for range 2 {
+		if err := l.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkUnbroken(t, openLog(t, dir).Since(0, 10), 1, 2)
+}
+
+// TestACompactionThatDoesNotFitLeavesNoFile: what is left of it would keep a full disk full, and the next record off it.
+func TestACompactionThatDoesNotFitLeavesNoFileAndTheNextRecordIsSaved(t *testing.T) {
+	dir := t.TempDir()
+	layDown(t, dir, 2*keepEvents)
+	l := openLog(t, dir)
+	store, _ := openStore(t, dir)
+	compacted := filepath.Join(dir, eventsFile+".new")
+	if err := os.Symlink("/dev/full", compacted); err != nil {
+		t.Fatal(err)
+	}
+	appendN(t, l, 1)
+	if _, err := os.Lstat(compacted); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what did not fit is still there: %v", err)
+	}
+	if err := store.SaveRecord(record(1), NewClock().stamp()); err != nil {
+		t.Error(err)
+	}
+	if l.onDisk != 2*keepEvents+1 {
+		t.Errorf("%d events in the file, want %d", l.onDisk, 2*keepEvents+1)
+	}
+	appendN(t, l, compactAgain+1) // there is room again: the symbolic link is gone
+	if l.onDisk != keepEvents {
+		t.Errorf("%d events in the file once it has been rewritten, want %d", l.onDisk, keepEvents)
+	}
+	l.Close()
+	checkUnbroken(t, openLog(t, dir).Since(0, 1<<20), keepEvents+compactAgain+3, 2*keepEvents+compactAgain+2)
 }
 
 func TestWaitersHearOfTheNextEvent(t *testing.T) {

@@ -111,7 +111,7 @@ func (f *evidenceFiles) write(j bundleJob) error {
 	return f.prune()
 }
 
-// prune keeps the newest bundles. A temporary file is what a crash, or a full disk, left: nobody else writes here.
+// prune keeps the newest bundles. A temporary file is what a crash left: nobody else writes here.
 func (f *evidenceFiles) prune() error {
 	entries, err := os.ReadDir(f.dir) // sorted by name, and so by time
 	if err != nil {

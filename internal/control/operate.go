@@ -21,7 +21,7 @@ func (l *Loop) operate(a decision.Action) (decision.Outcome, bool) {
 			return decision.Outcome{Detail: detail, End: end}, err
 		})
 	case decision.Promote:
-		if l.eventsLate {
+		if !l.eventsOnDisk() {
 			return decision.Outcome{Err: "events are not on disk"}, true
 		}
 		l.errand(a.ID, errandTimeout, only(func(ctx context.Context) error { return op.Promote(ctx, a.Node) }))

@@ -93,6 +93,16 @@ func (l *Loop) note(n decision.Note) {
 		attrs = append(attrs, slog.Any(op.Key, op.Value))
 	}
 	_, err := l.cfg.Events.Append(ev)
+	l.wrote(err)
+	if n.Kind == decision.NoteStalled {
+		l.cfg.Metrics.Stalls.Inc()
+	}
+	attrs = append(attrs, slog.String("why", n.Message))
+	l.cfg.Log.LogAttrs(context.Background(), level(n.Kind), string(n.Kind), attrs...)
+}
+
+// wrote keeps in mind what came of writing events.
+func (l *Loop) wrote(err error) {
 	switch {
 	case err != nil && !l.eventsLate:
 		l.cfg.Log.Error("events are not on disk", "err", err)
@@ -101,11 +111,14 @@ func (l *Loop) note(n decision.Note) {
 		l.cfg.Log.Info("events are on disk again")
 		l.eventsLate = false
 	}
-	if n.Kind == decision.NoteStalled {
-		l.cfg.Metrics.Stalls.Inc()
+}
+
+// eventsOnDisk reports whether every event is durable. Those that are not are tried again first: while nothing happens nobody else does.
+func (l *Loop) eventsOnDisk() bool {
+	if l.eventsLate {
+		l.wrote(l.cfg.Events.Flush())
 	}
-	attrs = append(attrs, slog.String("why", n.Message))
-	l.cfg.Log.LogAttrs(context.Background(), level(n.Kind), string(n.Kind), attrs...)
+	return !l.eventsLate
 }
 
 // level is the log level of an event: what an operator should look at stands out.

@@ -246,21 +246,20 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// writeSync makes a file of b. One that fails is not left behind: on a full disk it would take what room there is.
 func writeSync(path string, b []byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(b); err != nil {
-		f.Close()
-		return err
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync() // not retried on the same file when it fails: the kernel may have dropped the dirty pages
 	}
-	// A failed fsync is not retried on the same file: the kernel may have dropped the dirty pages.
-	if err := f.Sync(); err != nil {
-		f.Close()
-		return err
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
 	}
-	return f.Close()
+	return nil
 }
 
 func syncDir(dir string) error {
