@@ -47,6 +47,8 @@ type daemon struct {
 	router *router
 	server *proxy.Server
 	admin  *admin.Server
+	// transactions are shown beside the sessions.
+	transactions transactions
 
 	clients, adminSocket net.Listener
 	// exiting is set when the process begins to end.

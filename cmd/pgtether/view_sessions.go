@@ -11,28 +11,27 @@ import (
 	"github.com/pgtether/pgtether/proxy"
 )
 
-// factsTimeout bounds what the writer is asked for a list of sessions.
-const factsTimeout = time.Second
-
 // listSessions lists the sessions, the oldest first, with what the writer says about their transactions if it does so in time.
 func (d *daemon) listSessions(ctx context.Context) []admin.Session {
-	list := d.server.Sessions()
+	return d.describeSessions(ctx, d.server.Sessions())
+}
+
+func (d *daemon) describeSessions(ctx context.Context, list []proxy.SessionInfo) []admin.Session {
 	slices.SortFunc(list, func(a, b proxy.SessionInfo) int { return a.Since.Compare(b.Since) })
 	open := d.openTransactions(ctx, list)
-	now := time.Now()
 	out := make([]admin.Session, len(list))
 	for i, s := range list {
 		out[i] = admin.Session{ID: s.ID, Client: s.Client, User: s.User, Database: s.Database, State: s.State, Since: s.Since, Node: s.Node, Epoch: s.Epoch,
 			PID: s.PID, Immovable: s.Immovable}
-		if age, ok := open[s.PID]; ok && s.PID != 0 && s.State != "idle" {
-			out[i].InTransaction = decision.Some(now.Add(-age))
+		if since, ok := open[s.PID]; ok && s.PID != 0 && s.State != "idle" {
+			out[i].InTransaction = decision.Some(since)
 		}
 	}
 	return out
 }
 
 // openTransactions asks the node that the sessions are pinned to; nil when there is nothing to ask for, or no answer in time.
-func (d *daemon) openTransactions(ctx context.Context, list []proxy.SessionInfo) map[uint32]time.Duration {
+func (d *daemon) openTransactions(ctx context.Context, list []proxy.SessionInfo) map[uint32]time.Time {
 	i := slices.IndexFunc(list, func(s proxy.SessionInfo) bool { return s.State == "active" || s.State == "in_transaction" })
 	if i < 0 {
 		return nil
@@ -41,9 +40,7 @@ func (d *daemon) openTransactions(ctx context.Context, list []proxy.SessionInfo)
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
-	defer cancel()
-	open, err := health.Operator{}.Transactions(ctx, t)
+	open, err := d.transactions.of(ctx, t)
 	if err != nil {
 		d.log.Debug("open transactions not read", "node", list[i].Node, "err", err)
 	}

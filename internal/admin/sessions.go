@@ -14,7 +14,7 @@ type Session struct {
 	Client, User, Database string
 	// State is active, idle, in_transaction, waiting (for the end of a switchover) or opaque (not to be looked into).
 	State string
-	// Since is when the session began, InTransaction since when its transaction is open, as the server says; unknown when it has none or did not say.
+	// Since is when the session began, InTransaction since when its transaction is open, as the server said a moment ago; unknown when it had none or did not say.
 	Since         time.Time
 	InTransaction decision.Opt[time.Time]
 	Node          string
