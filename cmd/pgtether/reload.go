@@ -33,7 +33,8 @@ func (d *daemon) apply(ctx context.Context, old, fresh *config.File) error {
 	if err := d.server.Reload(fresh.Proxy()); err != nil {
 		return fmt.Errorf("data plane: %w", err)
 	}
-	if err := d.loop.Reconfigure(ctx, fresh.Decision()); err != nil {
+	// Once the engine has it in its hands nobody can take it back: whoever asked for the reload and went away must not have the others keep the old one.
+	if err := d.loop.Reconfigure(context.WithoutCancel(ctx), fresh.Decision()); err != nil {
 		if back := d.server.Reload(old.Proxy()); back != nil {
 			d.log.Error("the data plane keeps the new configuration", "err", back)
 		}

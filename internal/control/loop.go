@@ -208,7 +208,7 @@ func (l *Loop) Observe(o decision.Observation) {
 	}
 }
 
-// Reconfigure hands a new, valid configuration to the engine and returns when it is in force.
+// Reconfigure hands a new, valid configuration to the engine and returns when it is in force. When ctx ends first it may come into force all the same.
 func (l *Loop) Reconfigure(ctx context.Context, c decision.Config) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("check engine configuration: %w", err)
@@ -256,7 +256,8 @@ func (l *Loop) Command(ctx context.Context, c decision.Command) (Reply, error) {
 // View returns the picture after the last event. It never blocks.
 func (l *Loop) View() View { return *l.view.Load() }
 
-// ask runs f on the goroutine that owns the engine and waits for its end.
+// ask runs f on the goroutine that owns the engine and waits for its end. When ctx ends first f may run all the same, after the return; when the loop has
+// ended, it has not run and will not.
 func (l *Loop) ask(ctx context.Context, f func()) error {
 	finished := make(chan struct{}) // closed when f has run
 	select {
@@ -266,13 +267,19 @@ func (l *Loop) ask(ctx context.Context, f func()) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	var err error
 	select {
 	case <-finished:
-		return nil
 	case <-l.done:
-		return ErrStopped
+		err = ErrStopped
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		err = context.Cause(ctx)
+	}
+	select {
+	case <-finished: // which may have been so when the select took another of its cases
+		return nil
+	default:
+		return err
 	}
 }
 

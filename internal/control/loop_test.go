@@ -356,6 +356,38 @@ func TestANewConfigurationIsInForceWhenReconfigureReturns(t *testing.T) {
 	}
 }
 
+// lateContext lets nobody wait for it a second time before over is closed.
+type lateContext struct {
+	context.Context
+	over  chan struct{}
+	waits int
+}
+
+func (c *lateContext) Done() <-chan struct{} {
+	if c.waits++; c.waits == 2 {
+		<-c.over
+	}
+	return c.Context.Done()
+}
+
+// TestWhatTheLoopHasDoneIsNotCalledFailed: its end, and that of the asker's patience, may be there as soon as the answer.
+func TestWhatTheLoopHasDoneIsNotCalledFailed(t *testing.T) {
+	for range 50 {
+		l := &Loop{inbox: make(chan func()), done: make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		late := &lateContext{Context: ctx, over: make(chan struct{})}
+		go func() {
+			(<-l.inbox)()
+			close(l.done)
+			cancel()
+			close(late.over)
+		}()
+		if err := l.ask(late, func() {}); err != nil {
+			t.Fatalf("it was done, and is called failed: %v", err)
+		}
+	}
+}
+
 // TestTheLoopTicksAsOftenAsTheEngineAsksFor: rarely while a writer is open and answers, and at its pace as soon as it does not.
 func TestTheLoopTicksAsOftenAsTheEngineAsksFor(t *testing.T) {
 	b := startBench(t, t.TempDir())
