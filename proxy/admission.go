@@ -111,12 +111,14 @@ func (p *place) awaitsClient() {
 	})
 }
 
-// clientSpoke ends what awaitsClient began.
-func (p *place) clientSpoke() {
+// clientSpoke ends what awaitsClient began. It reports whether the login may go on: when it has made room meanwhile, evict is called for it, or will be.
+func (p *place) clientSpoke() (mayGoOn bool) {
 	p.adm.locked(func() {
 		p.adm.spokeLocked(p)
 		p.hasSpoken = true
+		mayGoOn = p.underWay
 	})
+	return mayGoOn
 }
 
 // leave gives the place back. It may be called more than once.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -302,4 +303,57 @@ func TestShedEndsTheSilentFirstThenTheFirstInTheLine(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// Whoever ends a login does so a moment after its place was given away. A client that answers in that moment comes too late: the login is over, and
+// no session is counted out later.
+func TestAnAnswerToALoginThatHasMadeRoomIsTooLate(t *testing.T) {
+	h := newHarness(t, testConfig(), Deps{})
+	client, conn := tcpPair(t)
+	defer client.Close()
+	cfg := h.cfg.Load()
+	s := h.newSession(cfg, newClientLeg(conn, patience), netip.MustParseAddrPort("127.0.0.1:5"))
+	if err := s.enter(); err != nil {
+		t.Fatal(err)
+	}
+	h.admission.configure(1)
+	chosen, answered, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var err error
+	s.place, err = h.admission.enter(t.Context(), 0, func(why error) {
+		close(chosen)
+		<-answered
+		s.evict(why)
+		close(ended)
+	}, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.place.answered()
+	result := make(chan error, 1)
+	go func() {
+		_, err := (&exchange{s: s}).ask()
+		result <- err
+	}()
+	next := make(chan error, 1)
+	go func() {
+		_, err := h.admission.enter(t.Context(), patience, func(error) {}, func() {})
+		next <- err
+	}()
+	<-chosen
+	if _, err := client.Write(authFrame('p', []byte("secret\x00"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-result; !errors.Is(err, errEvicted) {
+		t.Errorf("the answer came in time: %v", err)
+	} else {
+		s.over(err)
+	}
+	close(answered)
+	<-ended
+	if err := <-next; err != nil {
+		t.Error(err)
+	}
+	if h.clients() != 0 || h.underWay() != 1 {
+		t.Errorf("%d clients are counted and %d logins are under way, want none and the next one", h.clients(), h.underWay())
+	}
 }

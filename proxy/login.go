@@ -190,9 +190,11 @@ func (x *exchange) relayRequest(frame []byte) (done bool, err error) {
 // ask reads the client's answer to an authentication request that it was told.
 func (x *exchange) ask() ([]byte, error) {
 	x.s.place.awaitsClient()
-	defer x.s.place.clientSpoke()
 	answer, err := readAnswer(x.s.client)
-	if errors.Is(err, errStartupTimeout) {
+	switch mayGoOn := x.s.place.clientSpoke(); {
+	case !mayGoOn: // whoever ends it may come late, and must not find a session
+		return nil, errEvicted
+	case errors.Is(err, errStartupTimeout):
 		err = refuse(pgwire.StartupTimeout, "")
 	}
 	return answer, err
