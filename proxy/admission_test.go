@@ -3,12 +3,16 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
 // admit enters and fails the test when that takes more than an instant.
@@ -356,4 +360,40 @@ func TestAnAnswerToALoginThatHasMadeRoomIsTooLate(t *testing.T) {
 	if h.clients() != 0 || h.underWay() != 1 {
 		t.Errorf("%d clients are counted and %d logins are under way, want none and the next one", h.clients(), h.underWay())
 	}
+}
+
+// hold.login is for the time without a writer. In the line there is one, and it serves others.
+func TestTheWaitInTheLineIsNotChargedToTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newQueueBench(t, 10, 200, even)
+		b.openEpoch(t, 1)
+		cfg := testConfig()
+		s := &session{cfg: &settings{Config: cfg}, client: newClientLeg(noConn, time.Minute)}
+		s.srv = &Server{hold: b.holdQueue, admission: newAdmission(1), log: slog.New(slog.DiscardHandler), failures: newLimiter[string](1, 1)}
+		near, far := net.Pipe()
+		defer near.Close()
+		defer far.Close()
+		s.client.conn, s.client.ahead = near, []byte("x") // what has spoken already is not watched
+		holder, err := s.srv.admission.enter(t.Context(), 0, func(error) {}, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(5*time.Second, holder.leave)
+		var began, failed time.Time
+		start := time.Now()
+		err = s.untilPinned(func(*ticket) error {
+			began = time.Now()
+			time.Sleep(time.Second)
+			failed = time.Now()
+			b.hold(pgwire.NoWriter) // from here on it waits, to the end of its budget
+			return &againError{errors.New("dial: timeout")}
+		})
+		if none := new(noWriterError); !errors.As(err, &none) || began.Sub(start) != 5*time.Second {
+			t.Fatalf("got %v, after %s in the line", err, began.Sub(start))
+		}
+		if left, want := time.Since(failed), cfg.Hold.Login-time.Second; left != want {
+			t.Errorf("after 5 s in the line and 1 s of a dial %s of the budget were left, want %s", left, want)
+		}
+		b.stop()
+	})
 }

@@ -173,6 +173,7 @@ func (s *session) untilPinned(attempt func(*ticket) error) error {
 			return err
 		}
 		patience := s.client.patience
+		t.begun = time.Now() // the wait for a place is not for want of a writer
 		err = attempt(t)
 		s.place.leave()
 		if errors.Is(err, errServerFull) {
