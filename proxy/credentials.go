@@ -203,22 +203,25 @@ func (c *credentials) join(role string, w *watch, sealed bool) *credential {
 	return k
 }
 
-// find returns the credential that the login belongs to. An MD5 login shows nothing of the stored hash: while the hash is not known it is taken for
-// the same as that of the login which waits already.
-func (r *roleSecrets) find(w *watch, sealed bool) *credential {
+// find returns the credential that the login belongs to. That its server let it in does not give it a key which others have proved: a server that is
+// not the writer may take any answer. An MD5 login shows nothing of the stored hash: while the hash is not known it is taken for the same as that of
+// the login which waits already.
+func (r *roleSecrets) find(w *watch, sealed bool) (without *credential) {
 	for _, k := range r.entries {
 		if k.method != w.method || k.sealed != sealed {
 			continue
 		}
-		switch ready := standing(k.standing.Load()) == stands; {
-		case k.method == methodSCRAM && k.challenge == w.challenge(),
+		now := standing(k.standing.Load())
+		switch ready := now == stands; {
+		case k.method == methodSCRAM && ready && k.challenge == w.challenge() && w.proves(*k.verifier),
 			k.method == methodPassword && k.secret.equal(w.answer),
-			k.method == methodMD5 && ready && w.answers(k.secret),
-			k.method == methodMD5 && standing(k.standing.Load()) == standsWithoutKey:
+			k.method == methodMD5 && ready && w.answers(k.secret):
 			return k
+		case without == nil && (k.method == methodSCRAM && !ready && k.challenge == w.challenge() || k.method == methodMD5 && now == standsWithoutKey):
+			without = k
 		}
 	}
-	return nil
+	return without
 }
 
 // await keeps the login of k until its verifier is known, and drops the one that was kept before.

@@ -187,6 +187,28 @@ func TestAVerifierThatDoesNotFitIsNoKeyUntilItIsPutRight(t *testing.T) {
 	}
 }
 
+// A key that others have proved is found by the logins that prove it too, whatever else their server took.
+func TestALoginHasTheKeyOnlyOfWhatItProved(t *testing.T) {
+	const salt = "0123456789abcdef"
+	v, key := keyOf(t, "a", salt)
+	other, otherKey := keyOf(t, "b", salt)
+	source := &askedSource{}
+	source.set("app", v, nil)
+	c := newTestCredentials(t, source.look)
+	first, _ := c.learn("app", scramLogin(t, v, key), false, true)
+	wrong, _ := c.learn("app", scramLogin(t, other, otherKey), false, true)
+	if state(first, "") != "" || state(wrong, "") != noKey {
+		t.Errorf("right: %q, wrong: %q", state(first, ""), state(wrong, ""))
+	}
+	second, _ := c.learn("app", scramLogin(t, v, key), false, true)
+	proxied := new(watch)
+	proxied.proved(key.Clone(), v)
+	third, _ := c.learn("app", proxied, false, true)
+	if second != first || third != first {
+		t.Error("logins with one password have more than one credential")
+	}
+}
+
 func TestOneObservedLoginOfARoleIsKeptAndWiped(t *testing.T) {
 	source := &askedSource{answers: make(chan struct{})}
 	c := newTestCredentials(t, source.look)

@@ -130,6 +130,16 @@ func (w *watch) challenge() [32]byte {
 	return name
 }
 
+// proves reports whether the client has shown the key that belongs to the verifier. As challenge.
+func (w *watch) proves(v scram.Verifier) bool {
+	if w.verifier != nil {
+		return w.key.Matches(v)
+	}
+	key, err := w.observer.ClientKey(v)
+	key.Wipe()
+	return err == nil
+}
+
 // answers reports whether the answer to the MD5 salt was made from the hash.
 func (w *watch) answers(hash secret) bool {
 	return subtle.ConstantTimeCompare(appendMD5Answer(nil, hash, w.salt), w.answer.bytes()) == 1
