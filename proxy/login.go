@@ -53,6 +53,8 @@ type exchange struct {
 	firstBy time.Time
 	// answered says that it did; spoken that something of it has reached the client: from then on the login cannot be held again, but see admitted.
 	answered, spoken bool
+	// judged says that the queue has been told what the server's first word means, vouched that it was that logins work.
+	judged, vouched bool
 	// withheld is the server's last word of SASL, which goes with what follows.
 	withheld []byte
 	// negotiated is what the client still has to be told about the protocol version; version is what is spoken.
@@ -327,14 +329,34 @@ func (x *exchange) receive() ([]byte, error) {
 	if err != nil {
 		return nil, x.backendError(err)
 	}
-	if !x.answered && x.ticket != nil {
+	if x.ticket != nil && !x.answered {
 		x.s.place.answered()
-		if x.again == nil && !isNotServing(frame) { // one that begins again has met a server before that answered, and was the wrong one
-			x.ticket.worked()
-		}
 	}
 	x.answered = true
+	if x.ticket != nil && !x.judged {
+		x.judge(frame)
+	}
 	return frame, nil
+}
+
+// judge tells the queue what the server's first word about the login means for the others. When it asks the client they go on: the answer may take long.
+// A server that asks nothing, or the proxy, shows soon whether it is the writer, and until then has shown nothing.
+func (x *exchange) judge(frame []byte) {
+	switch {
+	case frame[0] == 'v', frame[0] == 'N', isNotServing(frame):
+		return
+	case x.again != nil, isAuthenticationOk(frame):
+		x.ticket.undecided()
+	default:
+		x.ticket.worked()
+		x.vouched = true
+	}
+	x.judged = true
+}
+
+// isAuthenticationOk reports whether the message is that.
+func isAuthenticationOk(frame []byte) bool {
+	return frame[0] == 'R' && len(frame) >= headerLength+4 && binary.BigEndian.Uint32(frame[headerLength:]) == authOK
 }
 
 func (x *exchange) deadline() time.Time {

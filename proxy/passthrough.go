@@ -58,12 +58,13 @@ func (s *session) proveOpaque(t *ticket, b *backend, firstBy time.Time) error {
 		}
 	}
 	s.place.answered()
-	t.worked()
+	t.undecided()
 	ctx, cancel := context.WithDeadline(s.client.ctx, firstBy)
 	defer cancel()
 	if !s.srv.deps.WriterAlive(ctx, b.epoch) || !s.srv.table.isOpen(b.epoch) {
 		return &backendError{addr: b.addr, err: errUnproven}
 	}
+	t.worked()
 	return nil
 }
 

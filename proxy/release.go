@@ -80,6 +80,16 @@ func (t *ticket) worked() {
 	t.settle(func(q *holdQueue) { q.failing, q.pause, q.workedAt, q.workedFor = false, 0, time.Now(), t })
 }
 
+// undecided says that the backend answered and has yet to show whether it is the writer. Those who wait for that need not wait for this login alone: the
+// next one may try after a pause.
+func (t *ticket) undecided() {
+	t.settle(func(q *holdQueue) {
+		if q.failing {
+			q.retryAt = time.Now().Add(max(q.pause, scoutFirst))
+		}
+	})
+}
+
 // failed says that the route could not be used. It returns how long the attempt took: the login had no writer in that time. certain means that
 // the node itself has shown it. Any other failure says nothing about the route when it has worked for another login since this attempt began: a
 // server that is merely busy lets some wait for too long.

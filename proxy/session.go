@@ -271,7 +271,7 @@ func (s *session) attempt(t *ticket) error {
 		}
 		err = x.run()
 	}
-	if err == nil && s.admitted != nil {
+	if err == nil && !x.vouched {
 		t.worked()
 	}
 	if err == nil {
