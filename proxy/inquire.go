@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -104,6 +105,23 @@ func (c *credentials) askInTurn(ctx context.Context, r *roleSecrets) error {
 		return c.ask(ctx, r)
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// lookUp asks the source for a login that waits for the answer, once few enough others do: hundreds of logins that come at once are not hundreds of
+// questions. It is not called on an event loop.
+func (c *credentials) lookUp(ctx context.Context, role string) (Stored, bool, error) {
+	if !utf8.ValidString(role) { // nobody can be asked about it
+		return Stored{}, false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
+	defer cancel()
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+		return c.source(ctx, role)
+	case <-ctx.Done():
+		return Stored{}, false, context.Cause(ctx)
 	}
 }
 

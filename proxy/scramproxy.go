@@ -8,15 +8,18 @@ import (
 	"github.com/pgtether/pgtether/internal/scram"
 )
 
+// errLookup: what is stored as the role's password cannot be looked up, or not be used. That says nothing about the server, which has just asked for it.
+var errLookup = errors.New("verifier cannot be looked up")
+
 // answerSASL answers SCRAM in the server's place (auth.scram = "proxy"): the client proves itself to the role's verifier, and the proxy then logs in
 // with the key that the proof has yielded. The proxy offers no channel binding, so a client whose TLS ends here does not expect the server's
 // certificate. The server still decides: a role that may not log in is refused by it. offer is the server's AuthenticationSASL.
 func (x *exchange) answerSASL(offer []byte) error {
 	offer = append([]byte(nil), offer...) // gone with the next message
 	role := x.s.startup.User()
-	stored, known, err := x.s.srv.deps.Verifier(x.s.client.ctx, role)
+	stored, known, err := x.s.srv.credentials.lookUp(x.s.client.ctx, role)
 	if err != nil {
-		return fmt.Errorf("look up verifier: %w: %w", err, errUnproven)
+		return fmt.Errorf("%w: %w", errLookup, err)
 	}
 	defer stored.wipe()
 	var verifier scram.Verifier
@@ -24,7 +27,7 @@ func (x *exchange) answerSASL(offer []byte) error {
 	if known && stored.scram != nil {
 		verifier = *stored.scram
 		if server, err = scram.NewServer(verifier); err != nil {
-			return fmt.Errorf("use verifier: %w: %w", err, errUnproven)
+			return fmt.Errorf("%w: %w", errLookup, err)
 		}
 	}
 	defer server.Wipe()

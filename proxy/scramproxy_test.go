@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,5 +187,99 @@ func TestSCRAMNonsenseGetsPostgreSQLsWords(t *testing.T) {
 			same(t, "refusal", client.messages(), []string{c.want})
 			eventually(t, "it is counted", func() bool { return h.metric("pgtether_logins_total", loginServerRefused) == 1 })
 		})
+	}
+}
+
+// What cannot be looked up concerns the role's own logins: the server has just asked for the password, and serves others.
+func TestALookupThatFailsHoldsNobodyElse(t *testing.T) {
+	v := verifierOf(t, "secret", "0123456789abcdef")
+	cfg := testConfig()
+	cfg.SCRAM = SCRAMProxy
+	var failed atomic.Int32
+	h := startServer(t, cfg, Deps{Verifier: func(ctx context.Context, role string) (Stored, bool, error) {
+		if role == "x" {
+			failed.Add(1)
+			return Stored{}, false, errors.New("no answer about this role")
+		}
+		return known(v)(ctx, role)
+	}})
+	h.open(startFakePG(t, withSCRAM(v, nil)).route(1))
+	const others = 50
+	for range others {
+		h.dial().write(startupPacket(pgwire.Version30, "user", "x", "database", "db"))
+	}
+	eventually(t, "all have failed", func() bool { return failed.Load() > others })
+	const logins = 10
+	for range logins {
+		start := time.Now()
+		(<-h.connect(t)).asks(t, "hello")
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("a login took %s", took)
+		}
+		if n := h.Stats().Held; n != 0 {
+			t.Errorf("%d logins are held", n)
+		}
+	}
+	if n := h.metric("pgtether_logins_total", loginPinned); n != logins || h.metric("pgtether_hold_seconds") != 0 || len(h.suspects) != 0 {
+		t.Errorf("%v sessions, %v of them had waited, suspicions of the node: %d", n, h.metric("pgtether_hold_seconds"), len(h.suspects))
+	}
+	if h.logs.lines("cannot be looked up", "no answer about this role") == 0 {
+		t.Error("the log does not say why logins wait")
+	}
+}
+
+// A login whose verifier can be looked up at last comes in.
+func TestALookupThatFailsIsTriedAgain(t *testing.T) {
+	v := verifierOf(t, "secret", "0123456789abcdef")
+	cfg := testConfig()
+	cfg.SCRAM = SCRAMProxy
+	var asked atomic.Int32
+	h := startServer(t, cfg, Deps{Verifier: func(ctx context.Context, role string) (Stored, bool, error) {
+		if asked.Add(1) < 3 {
+			return Stored{}, false, errors.New("no answer yet")
+		}
+		return known(v)(ctx, role)
+	}})
+	h.open(startFakePG(t, withSCRAM(v, nil)).route(1))
+	(<-h.connect(t)).asks(t, "hello")
+}
+
+func TestARoleThatNobodyCanBeAskedAboutIsUnknown(t *testing.T) {
+	v := verifierOf(t, "secret", "0123456789abcdef")
+	var asked atomic.Int32
+	h := startServer(t, scramConfig(), Deps{Verifier: func(context.Context, string) (Stored, bool, error) {
+		asked.Add(1)
+		return Stored{}, false, errors.New("invalid byte sequence")
+	}})
+	h.open(startFakePG(t, withSCRAM(v, nil)).route(1))
+	got := <-connecting(t, fmt.Sprintf("postgres://%%FF:secret@%s/db?sslmode=disable", h.addr))
+	if codeOf(got.err) != "28P01" || asked.Load() != 0 {
+		t.Errorf("got %v after %d lookups", got.err, asked.Load())
+	}
+}
+
+func TestLookupsAtOnceAreBounded(t *testing.T) {
+	v := verifierOf(t, "secret", "0123456789abcdef")
+	cfg := testConfig()
+	cfg.SCRAM = SCRAMProxy
+	source := &askedSource{answers: make(chan struct{})}
+	source.set("app", v, nil)
+	h := startServer(t, cfg, Deps{Verifier: source.look})
+	h.open(startFakePG(t, withSCRAM(v, nil)).route(1))
+	const logins = 3 * questionsAtOnce
+	var clients []<-chan connected
+	for range logins {
+		clients = append(clients, h.connect(t))
+	}
+	eventually(t, "as many ask as may", func() bool { return source.atOnce.Load() >= questionsAtOnce })
+	time.Sleep(100 * time.Millisecond) // and no more come
+	for range logins {
+		source.answers <- struct{}{}
+	}
+	for _, c := range clients {
+		(<-c).asks(t, "hello")
+	}
+	if source.most > questionsAtOnce {
+		t.Errorf("%d lookups at once", source.most)
 	}
 }

@@ -81,7 +81,7 @@ type Server struct {
 	ids           atomic.Uint64
 	cancelSlots   chan struct{}
 	cancelLimiter *limiter[netip.Addr]
-	// garbage, refused and failures keep the log readable: per address, per address, per node.
+	// garbage, refused and failures keep the log readable: per address, per address, per node (and see lookups).
 	garbage, refused *limiter[netip.Addr]
 	failures         *limiter[string]
 
@@ -284,6 +284,16 @@ func (s *Server) noteFailure(r Route, err error) {
 	s.suspect(r.Node)
 	if s.failures.allow(r.Node) {
 		s.log.Warn("login attempt failed", "node", r.Node, "epoch", r.Epoch, "err", err)
+	}
+}
+
+// lookups is the key of failed lookups among the failures: no node's name.
+const lookups = ""
+
+// noteLookup records that a login waits because what is stored as its role's password cannot be looked up.
+func (s *Server) noteLookup(role string, err error) {
+	if s.failures.allow(lookups) {
+		s.log.Warn("the stored password of a role cannot be looked up; its login waits", "user", role, "err", err)
 	}
 }
 

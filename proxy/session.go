@@ -167,6 +167,7 @@ func (s *session) evict(why error) {
 // untilPinned waits for a writer and tries it, again and again while the login can be begun once more and has budget left.
 func (s *session) untilPinned(attempt func(*ticket) error) error {
 	w := &waiter{budget: s.cfg.Hold.Login}
+	var lookupPause time.Duration
 	for {
 		t, err := s.await(w)
 		if err != nil {
@@ -176,23 +177,32 @@ func (s *session) untilPinned(attempt func(*ticket) error) error {
 		t.begun = time.Now() // the wait for a place is not for want of a writer
 		err = attempt(t)
 		s.place.leave()
-		if errors.Is(err, errServerFull) {
-			t.unused()
-			s.pause(retryPause)
-			continue
-		}
 		var again *againError
-		if !errors.As(err, &again) {
+		var lost time.Duration
+		pause := retryPause
+		switch {
+		case errors.Is(err, errServerFull):
+			t.unused()
+			s.pause(pause)
+			continue
+		case !errors.As(err, &again):
 			t.unused()
 			return err
+		case errors.Is(err, errLookup): // which says nothing about the route: nobody else waits for that
+			t.unused()
+			s.srv.noteLookup(s.who.user, again)
+			lookupPause = min(max(2*lookupPause, scoutFirst), scoutLast)
+			pause = lookupPause
+			lost = time.Since(t.begun)
+		default:
+			s.srv.noteFailure(t.route.Route, again)
+			thought := patience - s.client.patience // by the client
+			lost = t.failed(errors.Is(err, errUnproven) || errors.Is(err, errNotServing)) - thought
 		}
-		s.srv.noteFailure(t.route.Route, again)
-		thought := patience - s.client.patience // by the client
-		w.budget -= t.failed(errors.Is(err, errUnproven) || errors.Is(err, errNotServing)) - thought + retryPause
-		if w.budget <= 0 {
+		if w.budget -= lost + pause; w.budget <= 0 {
 			return &noWriterError{reason: s.srv.hold.why()}
 		}
-		s.pause(retryPause)
+		s.pause(pause)
 	}
 }
 
@@ -309,6 +319,10 @@ func (s *session) afterFailure(t *ticket, err error, again bool) error {
 		return refuse(s.srv.hold.why(), err.Error())
 	case s.client.ctx.Err() != nil:
 		return context.Cause(s.client.ctx)
+	case errors.Is(err, errLookup) && again:
+		return &againError{err: err}
+	case errors.Is(err, errLookup):
+		return refuse(s.srv.hold.why(), err.Error())
 	case !isBackends(err):
 		return err
 	case !again, errors.Is(err, errNonsense):
