@@ -91,6 +91,38 @@ func TestParkWaitsUntilAHeldUpMessageIsUnderstood(t *testing.T) {
 	})
 }
 
+// One read brings the end of what was held up, and more: the pair that parks there takes the rest along.
+func TestWhatFollowsAHeldUpMessageIsNotLostWhenThePairParksThere(t *testing.T) {
+	notice := encode(&pgproto3.NoticeResponse{Severity: "NOTICE", Code: "00000", Message: "hello"})
+	first := encode(&pgproto3.NotificationResponse{Channel: "c", Payload: "first"})
+	second := encode(&pgproto3.NotificationResponse{Channel: "c", Payload: "second"})
+	half := len(second) / 2
+	onEach(t, func(t *testing.T, newRig func(bool) *rig) {
+		r := newRig(false).start()
+		goOn := func(heard string) {
+			r.expect(r.client, heard)
+			r.server.write([]byte(second[half:])) // some park before it comes, some after it
+			r.awaitParked()
+			if !r.pair.tracker.ServerBoundary() {
+				t.Error("parked in the middle of a message")
+			}
+			r.start()
+			r.expect(r.client, first+second)
+		}
+		r.server.write([]byte(notice[:9]))
+		eventually(t, "the beginning of the notice has been read", func() bool { return isKeeping(r.forwarder, r.pair) })
+		r.park()
+		r.server.write([]byte(notice[9:] + first + second[:half]))
+		goOn(notice)
+
+		r.client.write([]byte(simple("one")))
+		r.expect(r.server, simple("one"))
+		r.park()
+		r.server.write([]byte(done + ready + notice + first + second[:half]))
+		goOn(done + ready + notice)
+	})
+}
+
 // isKeeping reports whether the forwarder holds up the beginning of a message of the pair's.
 func isKeeping(f forwarder, p *pair) bool {
 	g, ok := f.(*goForwarder)

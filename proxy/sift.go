@@ -25,6 +25,9 @@ func (r *goRun) sift(b []byte) bool {
 	words, rest := r.kept[:length], r.kept[length:]
 	r.kept = nil
 	parked := r.release(words)
+	if parked {
+		r.pair.fromServer = slices.Clone(rest)
+	}
 	if !r.writeClient(words) || parked {
 		return false
 	}
