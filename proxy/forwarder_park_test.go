@@ -178,3 +178,82 @@ func TestParkingLosesNothingAtAnyMoment(t *testing.T) {
 		}
 	})
 }
+
+// Parked again and again at random moments while the server says what nobody has asked for, in pieces of any size, no byte may be lost, and the client
+// must have whole messages only whenever the pair is parked.
+func TestParkingCutsNoMessageOfTheServersInTwo(t *testing.T) {
+	const messages = 2000
+	onEach(t, func(t *testing.T, newRig func(bool) *rig) {
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		random, moments := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1))
+		r := newRig(false).start()
+		var said strings.Builder
+		for range messages {
+			words := strings.Repeat("w", random.IntN(200))
+			if random.IntN(4) == 0 {
+				said.WriteString(encode(&pgproto3.NoticeResponse{Severity: "NOTICE", Code: "00000", Message: words}))
+			} else {
+				said.WriteString(encode(&pgproto3.NotificationResponse{Channel: "c", Payload: words}))
+			}
+		}
+		go func() {
+			for rest := []byte(said.String()); len(rest) > 0; {
+				n := min(1+random.IntN(300), len(rest))
+				r.server.write(rest[:n])
+				rest = rest[n:]
+				time.Sleep(time.Duration(random.IntN(50)) * time.Microsecond)
+			}
+		}()
+		finished := make(chan struct{})
+		go func() { defer close(finished); r.expect(r.client, said.String()) }()
+		parks, torn := 0, false
+		for {
+			time.Sleep(time.Duration(max(0, moments.IntN(200)-100)) * time.Microsecond)
+			r.park()
+			select {
+			case <-r.parkedAt:
+				parks++
+				if !torn && !r.pair.tracker.ServerBoundary() {
+					torn = true
+					t.Error("parked in the middle of a message")
+				}
+				r.start()
+			case <-time.After(patience):
+				<-finished // which has waited no less
+				t.Fatal("not parked")
+			}
+			select {
+			case <-finished:
+				t.Logf("parked %d times", parks)
+				return
+			default:
+			}
+		}
+	})
+}
+
+// What the server said last has been read, but nobody has looked at it yet when the pair is parked.
+func TestAMessageThatMayMeanADyingServerIsKeptBackAlsoWhenThePairParksFirst(t *testing.T) {
+	onEach(t, func(t *testing.T, newRig func(bool) *rig) {
+		for range 20 {
+			r := newRig(false)
+			r.pair.fromServer = []byte(terminated)
+			r.start()
+			r.park()
+			var res result
+			select {
+			case <-r.parkedAt:
+				r.start()
+				res = r.awaitEnd(endKeptBack)
+			case res = <-r.ended:
+			}
+			if res.end != endKeptBack || string(res.keptBack) != terminated || !res.clean {
+				t.Fatalf("ended with %d, kept back %q, clean %v", res.end, res.keptBack, res.clean)
+			}
+			if n := r.pair.toClient.Load(); n != 0 {
+				t.Fatalf("the client got %d bytes", n)
+			}
+		}
+	})
+}

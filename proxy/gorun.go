@@ -165,12 +165,17 @@ func (r *goRun) toClient(b []byte) bool {
 	return !parked
 }
 
-// accountServer accounts what the server sent: pass bytes go to the client, and what follows them may have to be kept back.
+// accountServer accounts what the server sent: pass bytes go to the client, and what follows them may have to be kept back. If the pair was parked
+// before it came to that, all of it is handed back.
 func (r *goRun) accountServer(b []byte) (pass int, keep, parked bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pair.tracker == nil {
 		return len(b), false, false
+	}
+	if r.parked {
+		r.pair.fromServer = slices.Clone(b)
+		return 0, false, true
 	}
 	pass, keep = r.pair.tracker.Server(b)
 	r.pair.countRelaxed(r.f.metrics)
