@@ -71,7 +71,10 @@ func (s *Server) undrainLocked(epoch uint64) {
 	}
 	for session, p := range asked {
 		session.mu.Lock()
-		s.forwarder.unpark(p) // one that is stopping just now finds the drain over, and goes on by itself
+		s.forwarder.unpark(p)      // one that is stopping just now finds the drain over, and goes on by itself
+		if s.roster.isStopping() { // the stop may have asked in vain, because the drain had
+			session.drainLocked(p, s.forwarder.park)
+		}
 		session.mu.Unlock()
 	}
 	for session, p := range waiting {

@@ -244,6 +244,29 @@ func TestAnUndrainReachesASessionThatHasNotStoppedYet(t *testing.T) {
 	})
 }
 
+// A pair heeds one request to park. The drain that is undone must not take the stop's back with its own.
+func TestAnUndrainLeavesItsSessionsToAStopThatHasAskedThemToo(t *testing.T) {
+	onEachForwarder(t, func(t *testing.T) {
+		pg := startFakePG(t, aPrimary)
+		h := startServer(t, testConfig(), Deps{})
+		h.open(pg.route(1))
+		c := h.login()
+		c.query("begin")
+		h.startDrain(1)
+		_, _, pinned := h.roster.stop() // as far as Shutdown has come when it is overtaken
+		for session, p := range pinned {
+			session.drain(p)
+		}
+		h.Undrain(1)
+		same(t, "inside its transaction", c.query("commit"), []string{"D commit", "C SELECT 1", "Z I"})
+		same(t, "after its end", c.messages(), []string{fatal(pgwire.Drained)})
+		_ = c.Close()
+		if err := <-h.shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown returned %v", err)
+		}
+	})
+}
+
 func TestAStopEndsTheSessionsThatWait(t *testing.T) {
 	onEachForwarder(t, func(t *testing.T) {
 		pg := startFakePG(t, aPrimary)
