@@ -228,11 +228,12 @@ func (s *session) judge(p *pair, r result) (again bool, o outcome) {
 	s.srv.suspect(p.backend.node)
 	words := append(r.keptBack, p.fromServer...)
 	p.fromServer = nil
-	if !s.writerAlive(p.backend) || !p.backend.toClient.enter() {
+	alive := s.writerAlive(p.backend)
+	_ = p.clientRaw.SetWriteDeadline(time.Now().Add(wordTimeout)) // inside the gate it could undo the interrupt of a cut that waits for the write
+	if !alive || !p.backend.toClient.enter() {
 		why := whyCut(p.backend)
 		return false, outcome{end: why.String(), reason: why, speak: r.clean}
 	}
-	_ = p.clientRaw.SetWriteDeadline(time.Now().Add(wordTimeout))
 	_, err := p.client.Write(words)
 	p.backend.toClient.leave()
 	p.tracker.PassServer(words)
