@@ -27,14 +27,7 @@ func TestACutResetsABackendWhoseSocketAChildStillHolds(t *testing.T) {
 		}
 		defer unix.Close(held)
 		r.start()
-		sent := 0
-		for {
-			_ = r.client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-			n, err := r.client.Write([]byte(simple(string(make([]byte, 60_000)))))
-			if sent += n; err != nil {
-				break // the server's receive buffer, and what the kernel keeps for it, are full
-			}
-		}
+		sent := flood(r.client, []byte(simple(string(make([]byte, 60_000))))) // the server's receive buffer, and what the kernel keeps for it, are full
 		r.forwarder.cut(1, pgwire.WriterLost)
 		r.awaitEnd(endCut)
 		_ = r.server.SetReadDeadline(time.Now().Add(patience))

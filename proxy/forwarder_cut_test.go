@@ -136,18 +136,21 @@ func TestACutClosesTheBackendWithAReset(t *testing.T) {
 	})
 }
 
+// flood writes until the other side has taken nothing for a while, and returns how much that was.
+func flood(c *testClient, b []byte) (sent int) {
+	for {
+		_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		n, err := c.Write(b)
+		if sent += n; err != nil {
+			return sent
+		}
+	}
+}
+
 // Neither a client nor a server that does not read may keep a cut waiting.
 func TestACutDoesNotWaitForThoseWhoDoNotRead(t *testing.T) {
 	onEach(t, func(t *testing.T, newRig func(bool) *rig) {
 		r := newRig(false).start()
-		flood := func(c *testClient, b []byte) {
-			for {
-				_ = c.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-				if _, err := c.Write(b); err != nil {
-					return
-				}
-			}
-		}
 		var wg sync.WaitGroup
 		wg.Go(func() { flood(r.client, []byte(simple(string(make([]byte, 60_000))))) })
 		wg.Go(func() { flood(r.server, []byte(encode(&pgproto3.DataRow{Values: [][]byte{make([]byte, 60_000)}}))) })

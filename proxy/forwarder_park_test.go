@@ -159,24 +159,31 @@ func TestParkingLosesNothingAtAnyMoment(t *testing.T) {
 		}()
 		finished := make(chan struct{})
 		go func() { defer close(finished); r.expect(r.client, answers.String()) }()
-		parks := 0
-		for {
-			r.park()
-			select {
-			case <-r.parkedAt:
-				parks++
-				r.start()
-			case <-time.After(patience):
-				t.Fatal("not parked")
-			}
-			select {
-			case <-finished:
-				t.Logf("parked %d times", parks)
-				return
-			default:
-			}
-		}
+		r.parkUntil(finished, func() {}, func() {})
 	})
+}
+
+// parkUntil parks the pair and starts it, again and again, until finished is closed; before runs before each request, parked whenever it is parked.
+func (r *rig) parkUntil(finished <-chan struct{}, before, parked func()) {
+	r.t.Helper()
+	for parks := 1; ; parks++ {
+		before()
+		r.park()
+		select {
+		case <-r.parkedAt:
+			parked()
+			r.start()
+		case <-time.After(patience):
+			<-finished // which has waited no less
+			r.t.Fatal("not parked")
+		}
+		select {
+		case <-finished:
+			r.t.Logf("parked %d times", parks)
+			return
+		default:
+		}
+	}
 }
 
 // Parked again and again at random moments while the server says what nobody has asked for, in pieces of any size, no byte may be lost, and the client
@@ -207,29 +214,13 @@ func TestParkingCutsNoMessageOfTheServersInTwo(t *testing.T) {
 		}()
 		finished := make(chan struct{})
 		go func() { defer close(finished); r.expect(r.client, said.String()) }()
-		parks, torn := 0, false
-		for {
-			time.Sleep(time.Duration(max(0, moments.IntN(200)-100)) * time.Microsecond)
-			r.park()
-			select {
-			case <-r.parkedAt:
-				parks++
-				if !torn && !r.pair.tracker.ServerBoundary() {
-					torn = true
-					t.Error("parked in the middle of a message")
-				}
-				r.start()
-			case <-time.After(patience):
-				<-finished // which has waited no less
-				t.Fatal("not parked")
+		torn := false
+		r.parkUntil(finished, func() { time.Sleep(time.Duration(max(0, moments.IntN(200)-100)) * time.Microsecond) }, func() {
+			if !torn && !r.pair.tracker.ServerBoundary() {
+				torn = true
+				t.Error("parked in the middle of a message")
 			}
-			select {
-			case <-finished:
-				t.Logf("parked %d times", parks)
-				return
-			default:
-			}
-		}
+		})
 	})
 }
 

@@ -99,10 +99,15 @@ func (c *credentials) askable(names []string) []*roleSecrets {
 
 // askInTurn asks once few enough others do.
 func (c *credentials) askInTurn(ctx context.Context, r *roleSecrets) error {
+	return c.inTurn(ctx, func() error { return c.ask(ctx, r) })
+}
+
+// inTurn asks something once few enough others do.
+func (c *credentials) inTurn(ctx context.Context, ask func() error) error {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
-		return c.ask(ctx, r)
+		return ask()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -110,19 +115,17 @@ func (c *credentials) askInTurn(ctx context.Context, r *roleSecrets) error {
 
 // lookUp asks the source for a login that waits for the answer, once few enough others do: hundreds of logins that come at once are not hundreds of
 // questions. It is not called on an event loop.
-func (c *credentials) lookUp(ctx context.Context, role string) (Stored, bool, error) {
+func (c *credentials) lookUp(ctx context.Context, role string) (stored Stored, known bool, err error) {
 	if !utf8.ValidString(role) { // nobody can be asked about it
 		return Stored{}, false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
 	defer cancel()
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-		return c.source(ctx, role)
-	case <-ctx.Done():
-		return Stored{}, false, context.Cause(ctx)
-	}
+	err = c.inTurn(ctx, func() (err error) {
+		stored, known, err = c.source(ctx, role)
+		return err
+	})
+	return stored, known, err
 }
 
 // ask puts one question to the source and takes the answer in. A source that was taken out of the configuration says nothing against a key.

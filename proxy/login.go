@@ -356,7 +356,8 @@ func (x *exchange) judge(frame []byte) {
 
 // isAuthenticationOk reports whether the message is that.
 func isAuthenticationOk(frame []byte) bool {
-	return frame[0] == 'R' && len(frame) >= headerLength+4 && binary.BigEndian.Uint32(frame[headerLength:]) == authOK
+	body, err := authBody(frame)
+	return err == nil && binary.BigEndian.Uint32(body) == authOK
 }
 
 func (x *exchange) deadline() time.Time {

@@ -87,9 +87,15 @@ func afterSCRAM(v scram.Verifier, bend func(step int, body []byte) []byte, admit
 	}
 }
 
-func scramConfig() Config {
+// answeringConfig has the proxy answer SCRAM in the server's place.
+func answeringConfig() Config {
 	cfg := testConfig()
 	cfg.SCRAM = SCRAMProxy
+	return cfg
+}
+
+func scramConfig() Config {
+	cfg := answeringConfig()
 	cfg.Hold.Login = 300 * time.Millisecond
 	return cfg
 }
@@ -193,10 +199,8 @@ func TestSCRAMNonsenseGetsPostgreSQLsWords(t *testing.T) {
 // What cannot be looked up concerns the role's own logins: the server has just asked for the password, and serves others.
 func TestALookupThatFailsHoldsNobodyElse(t *testing.T) {
 	v := verifierOf(t, "secret", "0123456789abcdef")
-	cfg := testConfig()
-	cfg.SCRAM = SCRAMProxy
 	var failed atomic.Int32
-	h := startServer(t, cfg, Deps{Verifier: func(ctx context.Context, role string) (Stored, bool, error) {
+	h := startServer(t, answeringConfig(), Deps{Verifier: func(ctx context.Context, role string) (Stored, bool, error) {
 		if role == "x" {
 			failed.Add(1)
 			return Stored{}, false, errors.New("no answer about this role")
@@ -231,10 +235,8 @@ func TestALookupThatFailsHoldsNobodyElse(t *testing.T) {
 // A login whose verifier can be looked up at last comes in.
 func TestALookupThatFailsIsTriedAgain(t *testing.T) {
 	v := verifierOf(t, "secret", "0123456789abcdef")
-	cfg := testConfig()
-	cfg.SCRAM = SCRAMProxy
 	var asked atomic.Int32
-	h := startServer(t, cfg, Deps{Verifier: func(ctx context.Context, role string) (Stored, bool, error) {
+	h := startServer(t, answeringConfig(), Deps{Verifier: func(ctx context.Context, role string) (Stored, bool, error) {
 		if asked.Add(1) < 3 {
 			return Stored{}, false, errors.New("no answer yet")
 		}
@@ -260,11 +262,9 @@ func TestARoleThatNobodyCanBeAskedAboutIsUnknown(t *testing.T) {
 
 func TestLookupsAtOnceAreBounded(t *testing.T) {
 	v := verifierOf(t, "secret", "0123456789abcdef")
-	cfg := testConfig()
-	cfg.SCRAM = SCRAMProxy
 	source := &askedSource{answers: make(chan struct{})}
 	source.set("app", v, nil)
-	h := startServer(t, cfg, Deps{Verifier: source.look})
+	h := startServer(t, answeringConfig(), Deps{Verifier: source.look})
 	h.open(startFakePG(t, withSCRAM(v, nil)).route(1))
 	const logins = 3 * questionsAtOnce
 	var clients []<-chan connected

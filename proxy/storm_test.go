@@ -12,6 +12,17 @@ import (
 	"github.com/pgtether/pgtether/internal/pgwire"
 )
 
+// wantOneAtATime waits until so many logins are held, and fails the test unless the server is tried by one after the other from then on.
+func (h *harness) wantOneAtATime(tried *atomic.Int32, logins int) {
+	h.t.Helper()
+	eventually(h.t, "all are held", func() bool { return h.Stats().Held == logins })
+	tried.Store(0)
+	time.Sleep(1500 * time.Millisecond)
+	if n := tried.Load(); n < 1 || n > 15 {
+		h.t.Errorf("%d logins tried the wrong server within 1.5 s, want one every 0.1 s at most", n)
+	}
+}
+
 // A server that asks for nothing has not shown that it is the writer: it too is tried by one login at a time.
 func TestLoginsThatAreAskedNothingDoNotStormTheWrongServer(t *testing.T) {
 	const negotiatesTo30 = "v\x00\x00\x00\x0c\x00\x03\x00\x00\x00\x00\x00\x00"
@@ -51,12 +62,7 @@ func TestLoginsThatAreAskedNothingDoNotStormTheWrongServer(t *testing.T) {
 				client.write(c.first)
 				clients = append(clients, client)
 			}
-			eventually(t, "all are held", func() bool { return h.Stats().Held == logins })
-			tried.Store(0)
-			time.Sleep(1500 * time.Millisecond)
-			if n := tried.Load(); n < 1 || n > 15 {
-				t.Errorf("%d logins tried the wrong server within 1.5 s, want one every 0.1 s at most", n)
-			}
+			h.wantOneAtATime(&tried, logins)
 			h.Cut(1, pgwire.WriterLost)
 			h.open(startFakePG(t, c.right).route(2))
 			for _, client := range clients {
