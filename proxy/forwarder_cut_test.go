@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +22,9 @@ func TestNothingSentAfterACutArrives(t *testing.T) {
 	const pairs = 1000
 	for name, newForwarder := range implementations {
 		for _, w := range []wiring{{}, {client: true, server: true}} {
+			if w != (wiring{}) && strings.Contains(name, "put off") {
+				continue
+			}
 			t.Run(name+"/"+w.String(), func(t *testing.T) {
 				n := pairs
 				if w.client {

@@ -45,6 +45,9 @@ func (w wiring) String() string {
 func onEach(t *testing.T, test func(t *testing.T, newRig func(opaque bool) *rig)) {
 	for name, newForwarder := range implementations {
 		for _, w := range []wiring{{}, {client: true}, {server: true}, {client: true, server: true}} {
+			if w != (wiring{}) && strings.Contains(name, "put off") {
+				continue // TLS is not for loops
+			}
 			t.Run(fmt.Sprintf("%s/%s", name, w), func(t *testing.T) {
 				f, tab := newForwarder(), newTable()
 				t.Cleanup(f.close)

@@ -57,6 +57,7 @@ type eventLoop struct {
 	events   [loopEvents]unix.EpollEvent
 	buffer   chunk
 	spares   []*chunk
+	batch    batch
 	slots    []loopSlot
 	doors    []*loopDoor
 	routines []*loopRoutine // without a job
@@ -102,6 +103,7 @@ func newEventLoop(f *loopForwarder) (*eventLoop, error) {
 	if err := control(epoll, unix.EPOLL_CTL_ADD, int32(wake), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeSlot}); err != nil {
 		return nil, errors.Join(err, unix.Close(wake), unix.Close(epoll))
 	}
+	l.batch = newBatch()
 	go l.run()
 	return l, nil
 }
@@ -135,14 +137,7 @@ func (l *eventLoop) run() {
 	defer close(l.done)
 	for !l.closing {
 		n := l.wait()
-		for rest := l.events[:n]; len(rest) > 0; {
-			some := rest[:min(len(rest), fetchAhead)]
-			l.fetch(some)
-			for i := range some {
-				l.dispatch(&some[i])
-			}
-			rest = rest[len(some):]
-		}
+		l.handle(l.events[:n])
 		l.settleAccounts(n)
 		if l.clock-l.yielded >= int64(yieldEvery) {
 			l.yielded = l.clock
@@ -157,6 +152,23 @@ func (l *eventLoop) run() {
 		}
 	}
 	l.end()
+}
+
+// handle deals with everything that one wait has reported.
+func (l *eventLoop) handle(events []unix.EpollEvent) {
+	l.batch.taken = len(events) >= l.batch.from
+	for len(events) > 0 {
+		some := events[:min(len(events), fetchAhead)]
+		l.fetch(some)
+		for i := range some {
+			l.dispatch(&some[i])
+		}
+		if events = events[len(some):]; l.batch.isDue() {
+			l.submit()
+		}
+	}
+	l.submit()
+	l.batch.taken = false
 }
 
 // wait returns how many sockets are ready.
@@ -222,10 +234,18 @@ func (l *eventLoop) dispatch(e *unix.EpollEvent) {
 		return
 	}
 	if e.Fd < wakeSlot {
+		l.submit() // logins take their time
 		l.doors[doorSlot-e.Fd].ready()
 		return
 	}
 	slot := &l.slots[e.Fd>>1]
+	switch r := slot.run; {
+	case r == nil:
+	case r.login != nil:
+		l.submit()
+	default:
+		r.catchUp()
+	}
 	switch {
 	case slot.run == nil || slot.age != e.Pad: // it has ended since
 	case slot.run.login != nil:
@@ -303,6 +323,7 @@ func (l *eventLoop) end() {
 	for _, c := range l.routines {
 		c.stop()
 	}
+	l.batch.aio.close()
 	_ = unix.Close(l.wake)
 	_ = unix.Close(l.epoll)
 }
@@ -355,7 +376,7 @@ func (l *eventLoop) watch(r *loopRun, e *loopEnd, events uint32, listed bool) er
 	if events&unix.EPOLLIN != 0 {
 		told |= unix.EPOLLRDHUP
 	}
-	event := unix.EpollEvent{Events: told, Fd: r.slot<<1 | e.side, Pad: l.slots[r.slot].age}
+	event := unix.EpollEvent{Events: told, Fd: r.slot<<1 | int32(e.side), Pad: l.slots[r.slot].age}
 	if err := control(l.epoll, op, e.fd, &event); err != nil && listed {
 		return err
 	}

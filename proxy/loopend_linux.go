@@ -57,7 +57,10 @@ func (r *loopRun) severed() { r.end(result{end: endServerLost, err: errSevered})
 // sift decides about messages of the server's that nobody asked for: one that says that the server is dying, or that this session was ended, is kept
 // back; every other is passed on.
 func (r *loopRun) sift() {
-	for len(r.kept) > 0 && len(r.toClient.bytes) == 0 && !r.over {
+	for len(r.kept) > 0 {
+		if r.catchUp(); len(r.toClient.bytes) > 0 || r.over {
+			return
+		}
 		length, whole := messageLength(r.kept)
 		if !whole {
 			return
@@ -97,8 +100,12 @@ func (r *loopRun) park(_ *pair, parked func()) {
 
 // tryPark parks the run if that is wanted and it is at an idle boundary.
 func (r *loopRun) tryPark() bool {
+	if r.wantParked == nil {
+		return false
+	}
+	r.catchUp()
 	t := r.pair.tracker
-	if r.over || r.wantParked == nil || t == nil || len(r.kept) > 0 || r.toServer.cleared > 0 || len(r.toClient.bytes) > 0 || !t.Idle() {
+	if r.over || t == nil || len(r.kept) > 0 || r.toServer.cleared > 0 || len(r.toClient.bytes) > 0 || !t.Idle() {
 		return false
 	}
 	r.end(result{})
@@ -118,7 +125,7 @@ func (r *loopRun) unpark() bool {
 
 // end ends the run, unless it has ended already, and has it reported.
 func (r *loopRun) end(res result) {
-	if r.over {
+	if r.catchUp(); r.over { // which may have ended it
 		return
 	}
 	r.letGo(res)

@@ -48,12 +48,13 @@ type loopRun struct {
 // loopEnd is one of the two sockets.
 type loopEnd struct {
 	fd     int32
-	side   int32 // 0 the client's, 1 the server's
 	wanted uint32
+	side   uint8 // 0 the client's, 1 the server's
 	listed bool
 	dead   bool // the server's, while it logs in: others reset it
 	dry    bool // in a login: the last read has taken all there was
 	again  bool // there may be something left to read, which nobody will report
+	behind bool // a send to it was put off
 }
 
 // endOf is the end that an event is about.
@@ -211,6 +212,10 @@ func (r *loopRun) readServer() {
 // fromClient forwards what the client sent, and holds what cannot go on now.
 func (r *loopRun) fromClient(b []byte) {
 	n := r.account(b)
+	// Nothing of it was put off before: more than one read comes of an event that says again only, and what another one has left has been sent by dispatch.
+	if n == len(b) && !r.client.again && r.loop.putOff(r, &r.server, b) {
+		return
+	}
 	sent := r.sendServer(b[:n])
 	if sent < len(b) && !r.over && r.failedBy == nil {
 		r.hold(&r.toServer, b[sent:])
@@ -257,8 +262,7 @@ func (r *loopRun) sendServer(b []byte) int {
 	if errno != 0 && !isLater(errno) {
 		r.serverUnwritable(errno)
 	}
-	r.pair.toServer.Add(int64(n))
-	r.loop.received.fromClients += uint64(n)
+	r.sent(&r.server, n)
 	return n
 }
 
@@ -324,11 +328,19 @@ func (r *loopRun) afterServer() {
 
 // sendClient writes to the client, and holds what it does not take.
 func (r *loopRun) sendClient(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	if r.client.behind { // one after the other
+		r.loop.submit()
+	}
 	switch {
-	case len(b) == 0 || r.discarding:
+	case r.discarding || r.over:
 		return
 	case len(r.toClient.bytes) > 0:
 		r.hold(&r.toClient, b)
+		return
+	case r.loop.putOff(r, &r.client, b):
 		return
 	}
 	if n := r.writeClient(b); n < len(b) && !r.over && !r.discarding {
@@ -344,11 +356,7 @@ func (r *loopRun) writeClient(b []byte) int {
 	}
 	n, errno := send(r.client.fd, b)
 	backend.toClient.leave()
-	if n > 0 {
-		r.loop.heard = max(r.loop.heard, backend.epoch)
-	}
-	r.pair.toClient.Add(int64(n))
-	r.loop.received.fromServers += uint64(n)
+	r.sent(&r.client, n)
 	if errno != 0 && !isLater(errno) {
 		r.torn = true
 		r.clientLost(errno)
