@@ -200,6 +200,7 @@ systemctl start postgresql`))
 	s.says(s.run("start"), "valid", "nothing here would block a failover")
 	first := s.await("STANDBY_READY", "region-a")
 	s.write()
+	s.arrives("region-b", 1)
 
 	s.kill("region-a")
 	s.awaitStep("blocked")

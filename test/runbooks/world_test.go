@@ -220,6 +220,17 @@ func (s *site) rows(node string, want int) {
 	}
 }
 
+// arrives waits until a standby has so many: what a primary that is killed had not sent is lost, as the page says.
+func (s *site) arrives(node string, want int) {
+	s.Helper()
+	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+		if strings.TrimSpace(s.sh(node, "psql -Atc 'SELECT count(*) FROM acknowledged'")) == fmt.Sprint(want) {
+			return
+		}
+	}
+	s.rows(node, want)
+}
+
 // logs are the last words of every server and of pgtether.
 func (s *site) logs() (said string) {
 	found, _ := filepath.Glob(s.lab.Dir() + "/*.log") // the pattern is well formed
