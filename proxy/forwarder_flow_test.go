@@ -26,8 +26,8 @@ func TestBytesInAreBytesOut(t *testing.T) {
 				up = bytes.ReplaceAll(up, []byte{0}, []byte{1})
 				up[1], up[2], up[3], up[4] = byte((len(up)-1)>>24), byte((len(up)-1)>>16), byte((len(up)-1)>>8), byte(len(up)-1)
 			}
-			go writeInPieces(r.client, up, seed+2)
-			go writeInPieces(r.server, down, seed+3)
+			go writeInPieces(r.client, up, seed+2, 100_000)
+			go writeInPieces(r.server, down, seed+3, 100_000)
 			got := make(chan [32]byte, 1)
 			go func() { got <- digest(r.server, len(up)) }()
 			if digest(r.client, len(down)) != sha256.Sum256(down) {
@@ -52,10 +52,11 @@ func randomStream(seed uint64, n int) []byte {
 	return b
 }
 
-func writeInPieces(w io.Writer, b []byte, seed uint64) {
+// writeInPieces writes b in pieces of at most so many bytes.
+func writeInPieces(w io.Writer, b []byte, seed uint64, most int) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for len(b) > 0 {
-		n := min(1+random.IntN(100_000), len(b))
+		n := min(1+random.IntN(most), len(b))
 		if _, err := w.Write(b[:n]); err != nil {
 			return
 		}

@@ -239,16 +239,13 @@ func (l *eventLoop) dispatch(e *unix.EpollEvent) {
 		return
 	}
 	slot := &l.slots[e.Fd>>1]
-	switch r := slot.run; {
-	case r == nil:
-	case r.login != nil:
-		l.submit()
-	default:
-		r.catchUp()
+	if slot.run != nil {
+		slot.run.catchUp()
 	}
 	switch {
 	case slot.run == nil || slot.age != e.Pad: // it has ended since
 	case slot.run.login != nil:
+		l.submit() // it takes its time
 		slot.run.loginReady(slot.run.endOf(e.Fd), e.Events)
 	case e.Fd&1 == 0:
 		slot.run.clientReady(e.Events)

@@ -54,12 +54,12 @@ func onPuttingOff(t *testing.T, test func(t *testing.T, f forwarder, newPair fun
 	}
 }
 
-// runOf is the pair's run.
-func (r *rig) runOf() *loopRun { return r.forwarder.(*forwarders).loops.find(r.pair) }
+// run is the pair's, on its loop.
+func (r *rig) run() *loopRun { return r.forwarder.(*forwarders).loops.find(r.pair) }
 
 // onLoop runs fn on the pair's loop as if one wait had reported many sockets.
 func (r *rig) onLoop(fn func(run *loopRun)) {
-	run := r.runOf()
+	run := r.run()
 	run.loop.call(func() {
 		run.loop.batch.taken = true
 		fn(run)
@@ -193,7 +193,7 @@ func TestNothingIsOvertakenWhereASocketTakesAPart(t *testing.T) {
 			for k, way := range [][2]*testClient{{r.client, r.server}, {r.server, r.client}} {
 				s := seed + 100*i + uint64(k)
 				sent := randomStream(s, size)
-				all.Go(func() { writeSmall(way[0], sent, s) })
+				all.Go(func() { writeInPieces(way[0], sent, s, batchedMax) })
 				all.Go(func() {
 					if got := digestSlowly(way[1], size, s); got != sha256.Sum256(sent) {
 						t.Errorf("pair %d, way %d: what arrives is not what was sent", i, k)
@@ -203,18 +203,6 @@ func TestNothingIsOvertakenWhereASocketTakesAPart(t *testing.T) {
 		}
 		all.Wait()
 	})
-}
-
-// writeSmall writes b in pieces that are put off.
-func writeSmall(w net.Conn, b []byte, seed uint64) {
-	random := rand.New(rand.NewPCG(seed, 1))
-	for len(b) > 0 {
-		n := min(1+random.IntN(batchedMax), len(b))
-		if _, err := w.Write(b[:n]); err != nil {
-			return
-		}
-		b = b[n:]
-	}
 }
 
 // digestSlowly reads n bytes and rests now and then.
@@ -260,9 +248,7 @@ func TestWhatWasPutOffIsNotSentThroughAGateThatWasShutMeanwhile(t *testing.T) {
 // The same of the other direction: a client that is let go for the last words of the proxy is not told anything of the server's any more.
 func TestWhatWasPutOffForAClientIsNotSentThroughAShutGate(t *testing.T) {
 	onPuttingOff(t, func(t *testing.T, _ forwarder, newPair func() *rig) {
-		r := newPair().start()
-		r.client.write([]byte(simple("q")))
-		r.expect(r.server, simple("q"))
+		r := newPair().ask()
 		r.onLoop(func(run *loopRun) {
 			run.fromServer([]byte(done + ready))
 			if !run.client.behind {
@@ -294,9 +280,7 @@ func TestLastWordsThatWerePutOffAreSaidFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onPuttingOff(t, func(t *testing.T, _ forwarder, newPair func() *rig) {
-				r := newPair().start()
-				r.client.write([]byte(simple("q")))
-				r.expect(r.server, simple("q"))
+				r := newPair().ask()
 				if c.end == 0 {
 					r.park()
 				}
@@ -327,9 +311,7 @@ func TestLastWordsThatWerePutOffAreSaidFirst(t *testing.T) {
 // A message that may be kept back waits behind what the client has not taken yet.
 func TestAMessageIsNotKeptBackBeforeWhatWasPutOffIsTaken(t *testing.T) {
 	onPuttingOff(t, func(t *testing.T, _ forwarder, newPair func() *rig) {
-		r := newPair().start()
-		r.client.write([]byte(simple("q")))
-		r.expect(r.server, simple("q"))
+		r := newPair().ask()
 		filled := 0
 		r.onLoop(func(run *loopRun) {
 			filled = fill(run.client.fd)
@@ -459,26 +441,18 @@ func TestAnEndComesAfterWhatWasPutOff(t *testing.T) {
 
 // A client that has reset its connection, and a server that has, are noticed when what was put off for them is sent.
 func TestASendThatFailsAfterItWasPutOffEndsItsPairAlone(t *testing.T) {
-	onPuttingOff(t, func(t *testing.T, f forwarder, newPair func() *rig) {
-		noClient, noServer, well := newPair().start(), newPair().start(), newPair().start()
-		for _, r := range []*rig{noClient, noServer, well} {
-			r.client.write([]byte(simple("q")))
-			r.expect(r.server, simple("q"))
-		}
-		onlyLoop(f).call(func() {
+	onPuttingOff(t, func(t *testing.T, _ forwarder, newPair func() *rig) {
+		noClient, noServer, well := newPair().ask(), newPair().ask(), newPair().ask()
+		well.onLoop(func(*loopRun) {
 			for _, c := range []*testClient{noClient.client, noServer.server} {
 				_ = rawOf(c).SetLinger(0)
 				_ = c.Close()
 			}
-			l := onlyLoop(f)
-			l.batch.taken = true
 			for _, r := range []*rig{noClient, well, noServer} {
-				run := l.f.find(r.pair)
+				run := r.run()
 				run.fromServer([]byte(done + ready))
 				run.fromClient([]byte(simple("next")))
 			}
-			l.submit()
-			l.batch.taken = false
 		})
 		well.expect(well.client, done+ready)
 		well.expect(well.server, simple("next"))
@@ -578,9 +552,7 @@ func TestARoundTripThatIsPutOffAllocatesNothing(t *testing.T) {
 // Messages that are too long to be put off, and those that are not, in turn.
 func TestALongMessageDoesNotOvertakeAShortOne(t *testing.T) {
 	onPuttingOff(t, func(t *testing.T, _ forwarder, newPair func() *rig) {
-		r := newPair().start()
-		r.client.write([]byte(simple("q")))
-		r.expect(r.server, simple("q"))
+		r := newPair().ask()
 		row := func(n int) string { return encode(&pgproto3.DataRow{Values: [][]byte{bytes.Repeat([]byte{'r'}, n)}}) }
 		var want strings.Builder
 		r.onLoop(func(run *loopRun) {

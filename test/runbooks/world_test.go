@@ -215,18 +215,21 @@ func (s *site) write() {
 
 func (s *site) rows(node string, want int) {
 	s.Helper()
-	if got := strings.TrimSpace(s.sh(node, "psql -Atc 'SELECT count(*) FROM acknowledged'")); got != fmt.Sprint(want) {
+	if got := s.count(node); got != fmt.Sprint(want) {
 		s.Errorf("%s has %s rows, want %d", node, got, want)
 	}
+}
+
+func (s *site) count(node string) string {
+	s.Helper()
+	return strings.TrimSpace(s.sh(node, "psql -Atc 'SELECT count(*) FROM acknowledged'"))
 }
 
 // arrives waits until a standby has so many: what a primary that is killed had not sent is lost, as the page says.
 func (s *site) arrives(node string, want int) {
 	s.Helper()
-	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
-		if strings.TrimSpace(s.sh(node, "psql -Atc 'SELECT count(*) FROM acknowledged'")) == fmt.Sprint(want) {
-			return
-		}
+	for until := time.Now().Add(20 * time.Second); s.count(node) != fmt.Sprint(want) && time.Now().Before(until); {
+		time.Sleep(100 * time.Millisecond)
 	}
 	s.rows(node, want)
 }
